@@ -19,7 +19,8 @@
 
 #define CELLS_BINS_MAX 32
 #define CELLS_MAX (CELLS_BINS_MAX + 2)
-#define CELLS_SAMPLE_MIN 2 /* finite reference values needed for a numeric fit */
+#define CELLS_NUMBER_MAX 1e150 /* larger magnitudes are treated like infinities */
+#define CELLS_SAMPLE_MIN 2     /* finite reference values needed for a numeric fit */
 
 enum cells_kind { CELLS_NUMERIC, CELLS_CATEGORICAL };
 
@@ -124,7 +125,7 @@ void cells_bin_row_f32(const struct cells_spec *const *specs, const float *x, si
 static inline HOT void cells_fold_f64(const struct cells_spec *s, struct cells *c, double x)
 {
     double d = x - s->centre;
-    bool finite = d - d == 0.0;
+    bool finite = d < CELLS_NUMBER_MAX && d > -CELLS_NUMBER_MAX; /* false for NaN too */
 
     c->counts[cells_bin_f64(s, x)]++;
     d = finite ? d : 0.0;

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Listening sockets and the accept loop.
+ */
+#pragma once
+
+#include "loop/addr.h"
+#include "loop/loop.h"
+
+#include <sys/types.h>
+
+struct listen_options {
+    int backlog;      /* 0 = 4096 (the kernel cuts it to net.core.somaxconn) */
+    bool reuse_port;  /* several sockets share the port, one per loop: SO_REUSEPORT */
+    mode_t unix_mode; /* 0 = 0600 */
+};
+
+/* Opens a non-blocking listening socket; options may be NULL. TCP sockets have TCP_NODELAY, which
+ * accepted connections inherit. A unix socket whose file is left from a dead process is replaced;
+ * a file that is not a socket, or a socket somebody answers on, never is.
+ * Errors: UNAVAILABLE "address … is in use …" with the fix; PERMISSION_DENIED; INVALID_ARGUMENT. */
+NODISCARD int listen_open(const struct addr *a, const struct listen_options *options, int *ret_fd,
+                          struct err *e);
+
+struct listener;
+/* Gets a connected descriptor (non-blocking, close-on-exec), which it owns from now on. `peer` is
+ * valid during the call. */
+typedef void (*listener_fn)(struct loop *l, struct listener *li, int fd, const struct addr *peer);
+
+struct listener {
+    struct loop_fd watch;
+    struct loop_timer pause;
+    listener_fn fn;
+    uint64_t accepted;
+    uint64_t starved; /* times accept failed for want of descriptors or memory */
+    bool starving;
+};
+
+/* Accepts on fd (owned by the listener from success on). Up to 64 connections per turn; when the
+ * process runs out of descriptors it stops accepting for 100 ms instead of spinning. */
+NODISCARD int listener_start(struct loop *l, struct listener *li, int fd, listener_fn fn,
+                             struct err *e);
+/* Closes the socket; a unix socket file is removed. Accepts one that is not started. */
+void listener_stop(struct loop *l, struct listener *li);

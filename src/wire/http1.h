@@ -42,12 +42,12 @@ extern const struct http1_limits HTTP1_LIMITS_DEFAULT;
 /* --- Heads ---------------------------------------------------------------------------------- */
 
 enum http1_method {
-#define METHOD(name, text) HTTP1_##name,
+#define METHOD(name, text) HTTP1_M_##name,
 #include "wire/http1_methods.def"
 #undef METHOD
-    HTTP1_METHOD_OTHER, /* a well-formed token that is none of these: the router answers 405 or 501
-                         */
-    HTTP1_METHOD_COUNT
+    HTTP1_M_OTHER, /* a well-formed token that is none of these: the router answers 405 or 501
+                    */
+    HTTP1_M_COUNT
 };
 
 /* Fields the parser recognises while it reads: found without a search. */

@@ -12,6 +12,12 @@ void buf_init(struct buf *b, size_t max_bytes)
     *b = (struct buf){.max_bytes = max_bytes};
 }
 
+void buf_init_fixed(struct buf *b, char *memory, size_t n)
+{
+    ASSERT(n > 0);
+    *b = (struct buf){.p = memory, .cap_bytes = n, .max_bytes = n};
+}
+
 void buf_done(struct buf *b)
 {
     mem_free(b->p);

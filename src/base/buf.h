@@ -18,6 +18,8 @@ struct buf {
 #define BUF_MAX_DEFAULT ((size_t)256 << 20)
 
 void buf_init(struct buf *b, size_t max_bytes);
+/* Over memory of the caller, n bytes and no more: no allocation; never buf_done() such a buf. */
+void buf_init_fixed(struct buf *b, char *memory, size_t n);
 void buf_done(struct buf *b);                   /* AUTO(buf_done); accepts a zeroed buf */
 void buf_clear(struct buf *b);                  /* keeps the memory, clears `overflowed` */
 char *buf_reserve(struct buf *b, size_t bytes); /* room for `bytes` at the end, or NULL */

@@ -16,6 +16,7 @@ struct sha256 {
 void sha256_begin(struct sha256 *h);
 void sha256_add(struct sha256 *h, const void *p, size_t n);
 void sha256_end(struct sha256 *h, unsigned char ret_digest[SHA256_BYTES]); /* also frees */
+void sha256_drop(struct sha256 *h); /* frees without an end; accepts an ended or zeroed one */
 void sha256_of(str bytes, unsigned char ret_digest[SHA256_BYTES]);
 void sha256_hex(str bytes, char ret_hex[SHA256_HEX_SIZE]);
 NODISCARD int sha256_file_hex(const char *path, char ret_hex[SHA256_HEX_SIZE], struct err *e);
@@ -25,6 +26,7 @@ void hex_encode(const void *p, size_t n, char *ret_hex); /* 2n characters and a 
 NODISCARD bool hex_decode(str hex, void *ret_p, size_t n);
 
 uint32_t crc32c(uint32_t crc, const void *p, size_t n); /* start with 0; SSE4.2 when there */
+uint32_t crc32c_portable(uint32_t crc, const void *p, size_t n); /* the same by tables, for tests */
 uint64_t hash64(const void *p, size_t n,
                 uint64_t seed); /* stable across versions: it routes users */
 static inline uint64_t hash_str(str s, uint64_t seed)

@@ -168,6 +168,11 @@ static size_t utf8_step(const unsigned char *p, size_t n)
     return len;
 }
 
+size_t str_utf8_step(str s)
+{
+    return s.n ? utf8_step((const unsigned char *)s.p, s.n) : 0;
+}
+
 bool str_is_utf8(str s)
 {
     const unsigned char *p = (const unsigned char *)s.p;

@@ -62,7 +62,8 @@ NODISCARD bool str_to_i64(str s, int64_t *ret_value);
 NODISCARD bool str_to_u64(str s, uint64_t *ret_value);
 NODISCARD bool str_to_f64(str s, double *ret_value); /* finite only; any length */
 
-bool str_is_utf8(str s); /* strict: no surrogates, no overlong forms */
+bool str_is_utf8(str s);     /* strict: no surrogates, no overlong forms */
+size_t str_utf8_step(str s); /* bytes of the valid sequence that s starts with, or 0 */
 
 /* True for names usable in paths and metrics: [A-Za-z0-9][A-Za-z0-9._-]{0,127}, no "..". */
 bool str_is_name(str s);

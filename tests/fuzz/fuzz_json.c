@@ -3,11 +3,11 @@
  * Any bytes: json_parse refuses them or gives a tree that survives writing and reading in each of
  * the three forms, with equal canonical bytes; also under a small memory cap.
  */
+#include "fuzz.h"
+
 #include "base/json.h"
 
 #include <stdlib.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static void require(bool ok)
 {

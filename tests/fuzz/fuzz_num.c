@@ -3,12 +3,12 @@
  * Any bytes as text: num_parse agrees with strtod to the last bit and never reads past the end. The
  * first bytes as a number: its text reads back as the same bits.
  */
+#include "fuzz.h"
+
 #include "base/num.h"
 
 #include <math.h>
 #include <stdlib.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static void require(bool ok)
 {

@@ -3,11 +3,11 @@
  * Any bytes: yaml_parse refuses them or gives a tree that can be written as JSON and read back
  * equal. Every node has a place in the text.
  */
+#include "fuzz.h"
+
 #include "base/yaml.h"
 
 #include <stdlib.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static void require(bool ok)
 {

@@ -11,12 +11,10 @@
 #pragma once
 
 #include "record/schema.h"
+#include "stats/latency.h"
 
 #define DIGEST_SERIES_MAX 65536u
 #define DIGEST_BYTES_MAX ((size_t)64 << 20)
-
-struct cells;   /* stats/cells.h */
-struct latency; /* stats/latency.h */
 
 /* The labels that came in for one series. */
 struct digest_labels {
@@ -47,15 +45,16 @@ struct digest_series {
     uint64_t requests, rows;
     uint64_t status[6];      /* by hundreds of the HTTP status: [2] = 2xx; [0] = none */
     uint64_t flags[16];      /* requests with this flag bit (record/flags.def) */
-    struct latency *latency; /* of requests, microseconds */
-    struct cells **cells;    /* column_count, features then outputs; NULL entries: no spec */
+    struct latency *latency; /* of requests; NULL = none */
+    struct cells *cells;     /* column_count, features then outputs; NULL without specs */
+    const struct record_schema *schema; /* where it is known (at the gateway), else NULL */
     struct digest_labels labels;
     struct digest_paired paired;
 };
 
 struct digest {
     str gateway;
-    uint64_t plan_hash;
+    str plan;          /* hash of the plan in force, hex, or empty */
     uint64_t sequence; /* counts up by one per gateway start; a gap is a lost digest */
     int64_t from_wall_ns, to_wall_ns;
     uint64_t dropped_ring, dropped_disk; /* records, in this interval */
@@ -65,24 +64,32 @@ struct digest {
     uint64_t join_evicted;               /* unlabelled predictions that left the index */
     bool disk_failing;                   /* as of now */
     bool partial;                        /* merged from gateways of which some were missing */
-    struct digest_series *series;
+    struct digest_series **series;
     uint32_t series_count, series_cap;
-    struct arena *arena; /* borrowed: everything above lives in it */
+    struct arena *arena; /* borrowed: everything above lives in it; NULL for a read-only digest */
 };
 
 void digest_init(struct digest *d, struct arena *a);
 
-/* The series of a key, made (zeroed) if missing. */
-struct digest_series *digest_series_of(struct digest *d, const struct record_schema *s, uint8_t arm,
-                                       bool shadow);
+/* The series of a key, or NULL. */
 struct digest_series *digest_find(const struct digest *d, str endpoint, str version,
                                   uint64_t schema_hash, uint8_t arm, bool shadow);
 
-/* Adds `from` to `into`; from/to become the union. RESOURCE_EXHAUSTED past DIGEST_SERIES_MAX. */
+/* A zeroed series in an arena, with room for latency and (if the schema has specs) cells. Not in
+ * any digest yet. */
+struct digest_series *digest_series_new(struct arena *a, const struct record_schema *s, uint8_t arm,
+                                        bool shadow);
+/* Puts a series into the digest, which borrows it. */
+NODISCARD int digest_add_series(struct digest *d, struct digest_series *s, struct err *e);
+/* Zeroes the numbers, keeps the key and the memory. */
+void digest_series_clear(struct digest_series *s);
+
+/* Adds `from` (which may go away afterwards) to `into`; the time becomes the union, the gateway
+ * empty when they differ. RESOURCE_EXHAUSTED past DIGEST_SERIES_MAX or the cap of the arena. */
 NODISCARD int digest_merge(struct digest *into, const struct digest *from, struct err *e);
 
-/* A compact binary form, versioned and checksummed, and back (strings and arrays into the arena;
- * INVALID_ARGUMENT or DATA_LOSS for bytes that are no digest; never more than DIGEST_BYTES_MAX). */
+/* A compact binary form, versioned and checksummed, and back. Everything is copied into the arena,
+ * whose cap bounds what hostile bytes can cost. DATA_LOSS for bytes that are no digest. */
 void digest_encode(const struct digest *d, struct buf *out);
 NODISCARD int digest_decode(str bytes, struct arena *a, struct digest *ret_digest, struct err *e);
 

@@ -53,7 +53,7 @@ void keeper_close(struct keeper *k); /* stops if running; accepts NULL */
 DEFINE_AUTO_PTR(struct keeper, keeper_close)
 
 /* The plan in force: copied into the digests from now on. Any thread. */
-void keeper_set_plan(struct keeper *k, uint64_t plan_hash);
+void keeper_set_plan(struct keeper *k, str plan_hash);
 /* Asks for a flush and a seal of the open segment; returns at once. Any thread. */
 void keeper_seal_soon(struct keeper *k);
 void keeper_wake(struct keeper *k); /* any thread */

@@ -28,6 +28,7 @@
 #define RECORD_LABEL_MAX 64u
 #define RECORD_COMMENT_MAX 1024u /* longer comments are cut at a UTF-8 boundary */
 #define RECORD_USER_BYTES 16u
+#define RECORD_ARMS_MAX 16u /* arms 0..15 */
 
 enum record_kind { RECORD_PREDICT = 1, RECORD_SHADOW = 2, RECORD_FEEDBACK = 3 };
 
@@ -125,7 +126,7 @@ struct record_feedback_in {
 struct record_out {
     struct record_head *head;
     const struct record_schema *schema;
-    unsigned char *row; /* the row to fill; zeroed fixed part only when the schema has text */
+    unsigned char *row; /* the row to fill; its fixed part is zeroed, texts are missing */
     unsigned char *end; /* of the reservation */
     uint32_t rows_done;
     uint32_t tail; /* of the current row: bytes used so far, from its start */

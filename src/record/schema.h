@@ -13,14 +13,13 @@
 #pragma once
 
 #include "base/json.h"
+#include "stats/cells.h"
 
 #define RECORD_SCHEMAS_MAX 65536u
 #define RECORD_COLUMNS_MAX 4096u /* features plus outputs */
 #define RECORD_ROW_FIXED_MAX 32768u
 #define RECORD_CLASSES_MAX 16u
 #define RECORD_CLASS_NONE 255u
-
-struct cells_spec; /* stats/cells.h */
 
 enum record_type {
 #define RECORD_TYPE(name, text, bytes, align, duck) RECORD_##name,
@@ -59,11 +58,9 @@ struct record_schema_def {
     const str *class_names; /* class_count of them, or NULL: labels are then the indices */
     double threshold;       /* SCORE; 0 means 0.5 */
     double tolerance;       /* VALUE: |error| up to it counts as right (and as agreement) */
-    /* One spec per column (features, then outputs), borrowed for ever; NULL entries and a NULL
-     * array are allowed: such columns get no cells. Spec pointers must stay valid for the life of
-     * the process, as must the schema. */
+    /* One spec per column (features, then outputs), copied; NULL entries and a NULL array are
+     * allowed: such columns get no cells. The specs are part of the identity of the schema. */
     const struct cells_spec *const *cells;
-    uint64_t cells_hash; /* content hash of the specs: part of the identity of the schema */
 };
 
 struct record_schema {
@@ -77,9 +74,11 @@ struct record_schema {
     uint32_t target_at, class_count;
     str *class_names; /* or NULL */
     double threshold, tolerance;
-    const struct cells_spec **cells; /* column_count entries, or NULL */
-    uint64_t cells_hash;
-    uint64_t hash; /* content hash of all of the above except id */
+    const struct cells_spec **cells; /* column_count entries (some NULL), or NULL */
+    uint32_t f32_folded; /* so many leading columns are F32 with a spec: the fast path */
+    uint64_t cells_hash; /* of the specs; 0 without any */
+    uint64_t hash;       /* content hash of all of the above except id */
+    str json; /* the self-describing form, as segments hold it (without the cells specs) */
 };
 
 /* Adds a schema or finds the equal one. Any thread (takes a lock: plan load, not requests).
@@ -95,14 +94,15 @@ uint32_t record_schema_count(void);
 uint8_t record_schema_class_of_text(const struct record_schema *s, str name);
 uint8_t record_schema_class_of_number(const struct record_schema *s, double value);
 
-/* The self-describing JSON form (cells specs excepted: they belong to the plan), and back into an
- * arena, outside the process-wide table: what the segment reader uses. */
-void record_schema_write_json(const struct record_schema *s, struct buf *out);
+/* Reads the JSON form into an arena, outside the process-wide table: what the segment reader uses.
+ * The schema has no cells and the id 0. */
 NODISCARD int record_schema_parse(str json, struct arena *a, struct record_schema **ret_schema,
                                   struct err *e);
 
 const char *record_type_name(enum record_type type); /* "F32" */
 
-/* Reading a row. `row` must have been checked by record_check() (ring.h) against the schema. */
+/* Reading a row that a producer wrote, or that record_check() passed. A missing value is NaN, the
+ * integer RECORD_I64_MISSING, or a text with p == NULL. Numbers: NaN for a text column. */
+#define RECORD_I64_MISSING INT64_MIN
 double record_row_number(const struct record_schema *s, uint32_t column, const void *row);
 str record_row_text(const struct record_schema *s, uint32_t column, const void *row);

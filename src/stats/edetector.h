@@ -129,6 +129,7 @@ void edetector_endpoint_reset(struct edetector_endpoint *ep);
 struct edetector_suspect {
     uint32_t feature, template;
     double evidence;   /* M of the column */
+    double weighted;   /* its part of Mbar */
     uint64_t rows_ago; /* estimated begin of the change */
     bool selected;     /* in the e-BH list */
 };

@@ -1,0 +1,629 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Fitting a bank: from reference rows to betting factors whose mean, while nothing has changed, is
+ * known to be at most one.
+ *
+ * A template j is a guess of how traffic may look after a change, as cell probabilities q_j made by
+ * changing the reference itself (its values are shifted, stretched, go missing, ...). Its ratio
+ * g_j(b) = q_j(b) / p(b) would have mean one under the true reference distribution if p were known.
+ * It is only estimated, so the reference is cut at random into two halves. Each half gives a ratio,
+ * the *other* half judges it: g_j is the mean of the two ratios, and c_j an upper confidence bound
+ * of the mean of g_j, here
+ *
+ *   c = (mean_R2 g' + mean_R1 g'')/2 + z sqrt(var_R2 g' / n2 + var_R1 g'' / n1) / 2
+ *
+ * The two errors are uncorrelated to first order (each is the sampling error of the half that
+ * judges), so that the whole reference counts, not only half of it. z is the normal quantile with
+ * delta shared by all templates of all columns of the endpoint; with finite_sample an empirical
+ * Bernstein bound (Maurer and Pontil 2009) replaces it, for each half with half of the delta. It
+ * holds at any n for given cells and plain counts; for tilted nulls it is still an approximation.
+ *
+ * Tolerance. "No change" is not one distribution but all that lie so near to the reference that
+ * nobody would act. c_j is the maximum of the bound over this set:
+ *   numeric      mean shifted by up to tol_sd and spread scaled by up to 1 +- tol_sd (the corners
+ *                and middles of that square; the mean of g is monotone or convex along both), and
+ *                besides up to tol_rate more rows missing and tol_rate more outside;
+ *   categorical  total variation up to tol_tv, where the mean of g rises by at most
+ *                tol_tv (max g - min g).
+ * The maximum needs no further share of delta: its bound is at least that of the worst member.
+ * Rates that rise from near zero would make huge ratios on hardly observed cells; there p is
+ * replaced by p plus the tolerance, which is the least favourable tolerated rate, so that the bet
+ * is the likelihood ratio against the worst member instead of a bet that the bound then kills.
+ *
+ * Shift and tilt. A continuous column is shifted for real. In a lumpy one (few distinct values, or
+ * one value with an eighth of the mass) a small shift would move all the mass of a value or none
+ * of it; there the probabilities are tilted, p(b) exp(t s(b)) with s the standardized middle of the
+ * bin, which moves the mean by about t standard deviations. A column of which counts alone are
+ * known is tilted too. The unit of shifts is the reference sd, capped at 1.5 times the robust sd
+ * (interquartile range / 1.349): a few giants shall not make a "shift by .12 sd" larger than the
+ * body of the data.
+ *
+ * A template that could not win under its own alternative (sum_b q ln(g/c) <= 0: the reference is
+ * too small for so fine a change) is dropped; the bounds of the others do not suffer.
+ */
+#include "stats/edetector.h"
+
+#include "base/mem.h"
+#include "base/random.h"
+#include "stats/special.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+#define TOL_SD_DEFAULT 0.01
+#define TOL_RATE_DEFAULT 0.001
+#define TOL_TV_DEFAULT 0.005
+#define DELTA_DEFAULT 0.01
+#define TILT_SCORE_MAX 4.0
+#define NULLS_MAX 9
+
+struct half {
+    double *sorted; /* owned: the finite values, ascending; NULL when only counts are known */
+    size_t finite;
+    double counts[CELLS_MAX];
+    double infinite; /* of counts[outside]: not finite, so not movable */
+    double total;
+};
+
+struct fit {
+    const struct cells_spec *spec;
+    struct edetector_config cfg; /* resolved: no defaults left */
+    struct half halves[2];
+    double p[CELLS_MAX]; /* of both halves together, smoothed */
+    double unit;         /* of shifts */
+    bool tilt;
+    double score[CELLS_BINS_MAX];
+    uint32_t order[CELLS_BINS_MAX]; /* bins by falling mass */
+    struct edetector_template todo[EDETECTOR_TEMPLATES_MAX];
+    uint32_t todo_count;
+};
+
+/* A distribution that came from a half by a change: expected counts, and the weight that a row of
+ * each cell was given (1 where rows were moved instead of weighed). */
+struct changed {
+    double counts[CELLS_MAX];
+    double weight[CELLS_MAX];
+};
+
+static void fit_done(struct fit *f)
+{
+    mem_free(f->halves[0].sorted);
+    mem_free(f->halves[1].sorted);
+}
+
+static int config_resolve(const struct edetector_config *cfg, struct edetector_config *ret,
+                          struct err *e)
+{
+    struct edetector_config c = cfg ? *cfg : (struct edetector_config){0};
+
+    c.delta = c.delta == 0 ? DELTA_DEFAULT : c.delta;
+    c.features = c.features ? c.features : 1;
+    c.tol_sd = c.tol_sd == 0 ? TOL_SD_DEFAULT : MAX(c.tol_sd, 0);
+    c.tol_rate = c.tol_rate == 0 ? TOL_RATE_DEFAULT : MAX(c.tol_rate, 0);
+    c.tol_tv = c.tol_tv == 0 ? TOL_TV_DEFAULT : MAX(c.tol_tv, 0);
+    if (!(c.delta > 0 && c.delta < 1))
+        return FAIL(e, INVALID_ARGUMENT, "delta is %g, it must lie between 0 and 1", c.delta);
+    if (!(c.tol_sd < 0.5))
+        return FAIL(e, INVALID_ARGUMENT, "the tolerance is %g sd, it must be below 0.5", c.tol_sd);
+    if (!(c.tol_rate < 0.2 && c.tol_tv < 0.2))
+        return FAIL(e, INVALID_ARGUMENT, "tolerated rates are %g and %g, they must be below 0.2",
+                    c.tol_rate, c.tol_tv);
+    *ret = c;
+    return 0;
+}
+
+/* --- Changing a half -------------------------------------------------------------------------- */
+
+static size_t count_below(const struct half *h, double x, bool or_equal)
+{
+    size_t lo = 0, hi = h->finite;
+
+    while (lo < hi) {
+        size_t mid = lo + (hi - lo) / 2;
+
+        if (h->sorted[mid] < x || (or_equal && h->sorted[mid] <= x))
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return lo;
+}
+
+/* The cells of centre + (x - centre) * scale + shift * unit, by moving the edges instead. */
+static void change_by_moving(const struct fit *f, const struct half *h, double shift, double scale,
+                             struct changed *ret)
+{
+    const struct cells_spec *s = f->spec;
+    double from = s->centre + shift * f->unit;
+    size_t below = count_below(h, s->centre + (s->lo - from) / scale, false);
+    size_t last = count_below(h, s->centre + (s->hi - from) / scale, true);
+    size_t at = below;
+
+    for (uint32_t b = 0; b < s->bins; b++) {
+        size_t next = last;
+
+        if (b + 1 < s->bins)
+            next = count_below(h, s->centre + (s->edges[b] - from) / scale, false);
+        next = CLAMP(next, at, last);
+        ret->counts[b] = (double)(next - at);
+        at = next;
+    }
+    ret->counts[cells_missing(s)] = h->counts[cells_missing(s)];
+    ret->counts[cells_outside(s)] = h->infinite + (double)(below + (h->finite - last));
+    for (uint32_t b = 0; b < CELLS_MAX; b++)
+        ret->weight[b] = 1.0;
+}
+
+static void change_by_tilting(const struct fit *f, const struct half *h, double shift, double scale,
+                              struct changed *ret)
+{
+    const struct cells_spec *s = f->spec;
+    double curve = 0.5 * (1.0 - 1.0 / (scale * scale)), mass = 0.0, weighed = 0.0, norm;
+
+    for (uint32_t b = 0; b < s->bins; b++) {
+        double w = exp(shift * f->score[b] + curve * (f->score[b] * f->score[b] - 1.0));
+
+        ret->weight[b] = w;
+        mass += h->counts[b];
+        weighed += h->counts[b] * w;
+    }
+    norm = weighed > 0 ? mass / weighed : 1.0;
+    for (uint32_t b = 0; b < cells_count(s); b++) {
+        ret->weight[b] = b < s->bins ? ret->weight[b] * norm : 1.0;
+        ret->counts[b] = h->counts[b] * ret->weight[b];
+    }
+}
+
+static void change(const struct fit *f, const struct half *h, double shift, double scale,
+                   struct changed *ret)
+{
+    memset(ret, 0, sizeof(*ret));
+    if (f->tilt)
+        change_by_tilting(f, h, shift, scale, ret);
+    else
+        change_by_moving(f, h, shift, scale, ret);
+}
+
+/* --- Ratios ----------------------------------------------------------------------------------- */
+
+static double rate_tolerance(const struct fit *f)
+{
+    return f->spec->kind == CELLS_NUMERIC ? f->cfg.tol_rate : f->cfg.tol_tv;
+}
+
+/* Bins of little mass, beyond those that have templates of their own. */
+static bool is_rare(const struct fit *f, uint32_t bin)
+{
+    for (uint32_t i = 0; i < MIN(f->spec->bins, 5); i++)
+        if (f->order[i] == bin)
+            return false;
+    return bin < f->spec->bins;
+}
+
+static bool in_group(const struct fit *f, const struct edetector_template *t, uint32_t b)
+{
+    switch (t->kind) {
+    case EDETECTOR_MISSING_UP:
+    case EDETECTOR_MISSING_DOWN:
+        return b == cells_missing(f->spec);
+    case EDETECTOR_OUTSIDE_UP:
+        return b == cells_outside(f->spec);
+    case EDETECTOR_RARE_UP:
+        return is_rare(f, b);
+    default:
+        return b == (uint32_t)t->size;
+    }
+}
+
+/* The rate that a two-level template guesses for its group, from the rate now. */
+static double group_target(const struct edetector_template *t, double p)
+{
+    switch (t->kind) {
+    case EDETECTOR_CELL_UP:
+        return p + 0.1 * (1.0 - p);
+    case EDETECTOR_CELL_DOWN:
+        return 0.5 * p;
+    default:
+        return t->size;
+    }
+}
+
+static double group_rate(const struct fit *f, const struct edetector_template *t, const double *p)
+{
+    double sum = 0.0;
+
+    for (uint32_t b = 0; b < cells_count(f->spec); b++)
+        sum += in_group(f, t, b) ? p[b] : 0.0;
+    return sum;
+}
+
+/* One rate changes, all else stays in proportion. */
+static void ratio_two_level(const struct fit *f, const struct edetector_template *t,
+                            const double *p, double *ret_g)
+{
+    bool cell = t->kind == EDETECTOR_CELL_UP || t->kind == EDETECTOR_CELL_DOWN ||
+                t->kind == EDETECTOR_RARE_UP;
+    bool down = t->kind == EDETECTOR_CELL_DOWN || t->kind == EDETECTOR_MISSING_DOWN;
+    double tol = cell ? f->cfg.tol_tv : rate_tolerance(f);
+    double now = group_rate(f, t, p), target = group_target(t, group_rate(f, t, f->p));
+    double worst = down ? MAX(now - tol, 0.5 * now) : MIN(now + tol, 0.5 + 0.5 * now);
+
+    for (uint32_t b = 0; b < cells_count(f->spec); b++)
+        ret_g[b] = in_group(f, t, b) ? target / worst : (1.0 - target) / (1.0 - worst);
+}
+
+static void ratio_swap(const struct fit *f, const struct edetector_template *t, const double *p,
+                       double *ret_g)
+{
+    uint32_t top = f->order[0], other = (uint32_t)t->size;
+
+    for (uint32_t b = 0; b < cells_count(f->spec); b++)
+        ret_g[b] = 1.0;
+    ret_g[top] = (p[other] + f->cfg.tol_tv) / (p[top] + f->cfg.tol_tv);
+    ret_g[other] = 1.0 / ret_g[top];
+}
+
+static void ratio_changed(const struct fit *f, const struct edetector_template *t,
+                          const struct half *h, double *ret_g)
+{
+    const struct cells_spec *s = f->spec;
+    double slack = f->cfg.tol_rate * h->total + 0.5;
+    struct changed q;
+
+    change(f, h, t->kind == EDETECTOR_SHIFT ? t->size : 0.0,
+           t->kind == EDETECTOR_SCALE ? t->size : 1.0, &q);
+    for (uint32_t b = 0; b < s->bins; b++)
+        ret_g[b] = (q.counts[b] + 0.5) / (h->counts[b] + 0.5);
+    ret_g[cells_missing(s)] = 1.0;
+    ret_g[cells_outside(s)] =
+        (q.counts[cells_outside(s)] + slack) / (h->counts[cells_outside(s)] + slack);
+}
+
+static void smooth(const struct cells_spec *s, const double *counts, double total, double *ret_p)
+{
+    for (uint32_t b = 0; b < cells_count(s); b++)
+        ret_p[b] = (counts[b] + 0.5) / (total + 0.5 * cells_count(s));
+}
+
+static void ratio(const struct fit *f, const struct edetector_template *t, const struct half *h,
+                  double *ret_g)
+{
+    double p[CELLS_MAX];
+
+    smooth(f->spec, h->counts, h->total, p);
+    switch (t->kind) {
+    case EDETECTOR_SHIFT:
+    case EDETECTOR_SCALE:
+        ratio_changed(f, t, h, ret_g);
+        break;
+    case EDETECTOR_SWAP:
+        ratio_swap(f, t, p, ret_g);
+        break;
+    default:
+        ratio_two_level(f, t, p, ret_g);
+    }
+}
+
+/* --- Bounds ----------------------------------------------------------------------------------- */
+
+struct moments {
+    double mean, var; /* var: of the contribution of one row */
+    double max;
+};
+
+static struct moments moments_of(const struct cells_spec *s, const struct half *h,
+                                 const struct changed *law, const double *g)
+{
+    struct moments m = {0};
+
+    for (uint32_t b = 0; b < cells_count(s); b++) {
+        m.mean += law->counts[b] * g[b] / h->total;
+        m.max = MAX(m.max, law->weight[b] * g[b]);
+    }
+    for (uint32_t b = 0; b < cells_count(s); b++)
+        m.var += law->counts[b] * law->weight[b] * (g[b] - m.mean) * (g[b] - m.mean) / h->total;
+    return m;
+}
+
+/* Upper bound of the mean of (g[0] + g[1]) / 2 under one tolerated law; alpha: chance to miss. */
+static double bound_of_law(const struct fit *f, const struct changed *law, double g[2][CELLS_MAX],
+                           double alpha)
+{
+    struct moments m[2];
+    double mean, var = 0.0, bernstein = 0.0;
+
+    for (int h = 0; h < 2; h++) {
+        const struct half *judge = &f->halves[1 - h];
+        double n = judge->total, l = log(4.0 / alpha);
+
+        m[h] = moments_of(f->spec, judge, &law[1 - h], g[h]);
+        var += m[h].var / n;
+        bernstein += 0.5 * (sqrt(2.0 * m[h].var * l / n) + 7.0 * m[h].max * l / (3.0 * (n - 1.0)));
+    }
+    mean = 0.5 * (m[0].mean + m[1].mean);
+    if (f->cfg.finite_sample)
+        return mean + bernstein;
+    return mean + special_normal_quantile(1.0 - alpha) * 0.5 * sqrt(var);
+}
+
+/* What the tolerated contamination can add to a bound. */
+static double contaminate(const struct fit *f, const double *g, double bound)
+{
+    const struct cells_spec *s = f->spec;
+    double lo = g[0], hi = g[0];
+
+    if (s->kind == CELLS_NUMERIC)
+        return bound + f->cfg.tol_rate * (MAX(g[cells_missing(s)] - bound, 0.0) +
+                                          MAX(g[cells_outside(s)] - bound, 0.0));
+    for (uint32_t b = 1; b < cells_count(s); b++) {
+        lo = MIN(lo, g[b]);
+        hi = MAX(hi, g[b]);
+    }
+    return bound + f->cfg.tol_tv * (hi - lo);
+}
+
+static size_t tolerated_laws(const struct fit *f, struct changed laws[NULLS_MAX][2])
+{
+    size_t n = 0;
+
+    for (int i = -1; i <= 1; i++) {
+        for (int k = -1; k <= 1; k++) {
+            bool numeric = f->spec->kind == CELLS_NUMERIC && f->cfg.tol_sd > 0 && f->unit > 0;
+
+            if (!numeric && (i || k))
+                continue;
+            for (int h = 0; h < 2; h++)
+                change(f, &f->halves[h], i * f->cfg.tol_sd, 1.0 + k * f->cfg.tol_sd, &laws[n][h]);
+            n++;
+        }
+    }
+    return n;
+}
+
+/* The probabilities a template guesses, to see whether it can win at all. */
+static double growth(const struct fit *f, const double *g, double c)
+{
+    double sum = 0.0, total = 0.0;
+
+    for (uint32_t b = 0; b < cells_count(f->spec); b++) {
+        sum += f->p[b] * g[b] * log(g[b] / c);
+        total += f->p[b] * g[b];
+    }
+    return sum / total;
+}
+
+static float round_down(double x)
+{
+    float y = (float)x;
+
+    return (double)y > x ? nextafterf(y, -INFINITY) : y;
+}
+
+static void bank_add(const struct fit *f, struct edetector_bank *bank,
+                     const struct edetector_template *t, const double *g, double c)
+{
+    uint32_t j = bank->templates++;
+
+    bank->template[j] = *t;
+    bank->template[j].c = c;
+    for (uint32_t b = 0; b < cells_count(f->spec); b++) {
+        bank->ln_l[b][j] = round_down(log(g[b] / c));
+        bank->l[b][j] = round_down(exp((double)bank->ln_l[b][j]));
+    }
+}
+
+static int bank_build(struct fit *f, struct edetector_bank *ret_bank, struct err *e)
+{
+    struct edetector_bank bank = {.cells = cells_count(f->spec),
+                                  .ref_n = (uint64_t)(f->halves[0].total + f->halves[1].total),
+                                  .tol_sd = f->cfg.tol_sd,
+                                  .tol_rate = f->cfg.tol_rate,
+                                  .tol_tv = f->cfg.tol_tv,
+                                  .delta = f->cfg.delta};
+    struct changed laws[NULLS_MAX][2];
+    size_t nulls = tolerated_laws(f, laws);
+    double alpha = f->cfg.delta / (f->todo_count * (double)f->cfg.features);
+
+    for (uint32_t j = 0; j < f->todo_count; j++) {
+        double g[2][CELLS_MAX], both[CELLS_MAX], c = 0.0;
+
+        for (int h = 0; h < 2; h++)
+            ratio(f, &f->todo[j], &f->halves[h], g[h]);
+        for (uint32_t b = 0; b < cells_count(f->spec); b++)
+            both[b] = 0.5 * (g[0][b] + g[1][b]);
+        for (size_t k = 0; k < nulls; k++)
+            c = MAX(c, contaminate(f, both, bound_of_law(f, laws[k], g, alpha)));
+        if (growth(f, both, c) > 0)
+            bank_add(f, &bank, &f->todo[j], both, c);
+    }
+    if (bank.templates == 0)
+        return FAIL(e, INVALID_ARGUMENT,
+                    "a reference of %llu rows is too small to notice any change with these "
+                    "tolerances: give more rows or a larger delta",
+                    (unsigned long long)bank.ref_n);
+    *ret_bank = bank;
+    return 0;
+}
+
+/* --- The list of templates -------------------------------------------------------------------- */
+
+static void want(struct fit *f, enum edetector_kind kind, double size)
+{
+    if (f->todo_count < EDETECTOR_TEMPLATES_MAX)
+        f->todo[f->todo_count++] = (struct edetector_template){.kind = kind, .size = size};
+}
+
+static void want_rates(struct fit *f)
+{
+    double missing = f->p[cells_missing(f->spec)], outside = f->p[cells_outside(f->spec)];
+
+    want(f, EDETECTOR_MISSING_UP, MIN(MAX(2.0 * missing, missing + 0.02), 0.5 + 0.5 * missing));
+    want(f, EDETECTOR_MISSING_UP, missing + 0.25 * (1.0 - missing));
+    want(f, EDETECTOR_OUTSIDE_UP, MIN(MAX(2.0 * outside, outside + 0.02), 0.5 + 0.5 * outside));
+    want(f, EDETECTOR_OUTSIDE_UP, outside + 0.25 * (1.0 - outside));
+    if (missing > 0.02)
+        want(f, EDETECTOR_MISSING_DOWN, 0.5 * missing);
+}
+
+static void want_numeric(struct fit *f)
+{
+    static const double shifts[] = {0.12, -0.12, 0.25, -0.25, 0.5, -0.5, 1.0, -1.0};
+
+    want_rates(f);
+    for (size_t i = 0; i < ARRAY_LEN(shifts) && f->spec->bins > 1 && f->unit > 0; i++)
+        want(f, EDETECTOR_SHIFT, shifts[i]);
+    if (f->spec->bins > 2 && f->unit > 0) {
+        want(f, EDETECTOR_SCALE, 0.7);
+        want(f, EDETECTOR_SCALE, 1.4);
+    }
+    if (f->spec->lumpy && f->spec->bins > 1)
+        want(f, EDETECTOR_CELL_UP, f->order[0]);
+}
+
+static void want_categorical(struct fit *f)
+{
+    double rare = 0.0;
+
+    want_rates(f);
+    for (uint32_t i = 0; i < f->spec->bins; i++) {
+        double p = f->p[f->order[i]];
+
+        if (i < 2 && p > 4.0 * f->cfg.tol_tv)
+            want(f, EDETECTOR_CELL_DOWN, f->order[i]);
+        if (i < 5 && 0.1 * (1.0 - p) > 2.0 * f->cfg.tol_tv)
+            want(f, EDETECTOR_CELL_UP, f->order[i]);
+        rare += i >= 5 ? p : 0.0;
+    }
+    if (f->spec->bins > 5)
+        want(f, EDETECTOR_RARE_UP, rare + 0.1 * (1.0 - rare));
+    for (uint32_t i = 1; i < MIN(f->spec->bins, 3); i++)
+        if (f->p[f->order[0]] > 1.1 * f->p[f->order[i]])
+            want(f, EDETECTOR_SWAP, f->order[i]);
+}
+
+/* --- The halves ------------------------------------------------------------------------------- */
+
+static int by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+
+    return (x > y) - (x < y);
+}
+
+/* Deals the values at random into halves of equal size (+-1), then sorts the finite ones. */
+static int halves_from_values(struct fit *f, const double *values, size_t n, struct err *e)
+{
+    size_t left[2] = {n - n / 2, n / 2};
+    struct rng rng;
+
+    rng_seed(&rng, f->cfg.seed + 1);
+    for (int h = 0; h < 2; h++) {
+        f->halves[h].total = (double)left[h];
+        f->halves[h].sorted = mem_try_alloc(left[h] * sizeof(double));
+        if (!f->halves[h].sorted)
+            return FAIL(e, RESOURCE_EXHAUSTED, "no memory to sort %zu reference values", n);
+    }
+    for (size_t i = 0; i < n; i++) {
+        int side = rng_below(&rng, left[0] + left[1]) >= left[0];
+        struct half *h = &f->halves[side];
+
+        left[side]--;
+        h->counts[cells_bin_f64(f->spec, values[i])]++;
+        if (fabs(values[i]) < CELLS_NUMBER_MAX)
+            h->sorted[h->finite++] = values[i];
+        else
+            h->infinite += values[i] == values[i];
+    }
+    for (int h = 0; h < 2; h++)
+        qsort(f->halves[h].sorted, f->halves[h].finite, sizeof(double), by_value);
+    return 0;
+}
+
+/* Each row goes to either half by the toss of a coin. */
+static void halves_from_counts(struct fit *f, const uint64_t *counts)
+{
+    struct rng rng;
+
+    rng_seed(&rng, f->cfg.seed + 1);
+    for (uint32_t b = 0; b < cells_count(f->spec); b++) {
+        uint64_t heads = 0;
+
+        for (uint64_t left = counts[b]; left;) {
+            uint64_t bits = MIN(left, 64);
+
+            heads += (uint64_t)__builtin_popcountll(rng_u64(&rng) >> (64 - bits));
+            left -= bits;
+        }
+        f->halves[0].counts[b] = (double)heads;
+        f->halves[1].counts[b] = (double)(counts[b] - heads);
+        f->halves[0].total += (double)heads;
+        f->halves[1].total += (double)(counts[b] - heads);
+    }
+}
+
+static double robust_sd(const struct half *h)
+{
+    if (!h->sorted || h->finite < 4)
+        return INFINITY;
+    return (h->sorted[h->finite * 3 / 4] - h->sorted[h->finite / 4]) / 1.349;
+}
+
+/* What depends on both halves: probabilities, order of the bins, unit, scores. */
+static void fit_prepare(struct fit *f)
+{
+    const struct cells_spec *s = f->spec;
+    double counts[CELLS_MAX];
+    double robust = 0.5 * (robust_sd(&f->halves[0]) + robust_sd(&f->halves[1]));
+
+    for (uint32_t b = 0; b < cells_count(s); b++)
+        counts[b] = f->halves[0].counts[b] + f->halves[1].counts[b];
+    smooth(s, counts, f->halves[0].total + f->halves[1].total, f->p);
+    for (uint32_t b = 0; b < s->bins; b++) {
+        uint32_t at = b;
+
+        for (; at > 0 && f->p[f->order[at - 1]] < f->p[b]; at--)
+            f->order[at] = f->order[at - 1];
+        f->order[at] = b;
+    }
+    f->unit = robust > 0 ? MIN(s->sd, 1.5 * robust) : s->sd;
+    for (uint32_t b = 0; b < s->bins && s->kind == CELLS_NUMERIC && s->sd > 0; b++)
+        f->score[b] = CLAMP((s->mids[b] - s->centre) / s->sd, -TILT_SCORE_MAX, TILT_SCORE_MAX);
+    if (s->kind == CELLS_NUMERIC)
+        want_numeric(f);
+    else
+        want_categorical(f);
+}
+
+int edetector_bank_fit_counts(const struct cells_spec *spec, const uint64_t *counts,
+                              const struct edetector_config *cfg, struct edetector_bank *ret_bank,
+                              struct err *e)
+{
+    AUTO(fit_done) struct fit f = {.spec = spec, .tilt = true};
+    uint64_t n = 0;
+
+    TRY(config_resolve(cfg, &f.cfg, e));
+    for (uint32_t b = 0; b < cells_count(spec); b++)
+        n += counts[b];
+    if (n < EDETECTOR_REF_MIN)
+        return FAIL(e, INVALID_ARGUMENT, "the reference has %llu rows, at least %d are needed",
+                    (unsigned long long)n, EDETECTOR_REF_MIN);
+    halves_from_counts(&f, counts);
+    fit_prepare(&f);
+    return bank_build(&f, ret_bank, e);
+}
+
+int edetector_bank_fit(const struct cells_spec *spec, const double *values, size_t n,
+                       const struct edetector_config *cfg, struct edetector_bank *ret_bank,
+                       struct err *e)
+{
+    AUTO(fit_done) struct fit f = {.spec = spec};
+
+    TRY(config_resolve(cfg, &f.cfg, e));
+    if (n < EDETECTOR_REF_MIN)
+        return FAIL(e, INVALID_ARGUMENT, "the reference has %zu rows, at least %d are needed", n,
+                    EDETECTOR_REF_MIN);
+    f.tilt = spec->kind == CELLS_CATEGORICAL || spec->lumpy;
+    TRY(halves_from_values(&f, values, n, e));
+    fit_prepare(&f);
+    return bank_build(&f, ret_bank, e);
+}

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Small models for tests and measurements, made here and now; all take a batch of any size.
+
+The plain ones return ONNX bytes. `gbm` and `xgb` are trained from a fixed seed and also return rows
+and the answers of the library that trained them, to compare with.
+"""
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+OPSETS = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)]
+IR_VERSION = 10
+
+
+class Trained(NamedTuple):
+    model: bytes
+    rows: np.ndarray  # float32 [n, features]
+    answers: np.ndarray  # probability of class 1, [n]
+
+
+def onnx_bytes(nodes, inputs, outputs, initializers=()):
+    graph = helper.make_graph(nodes, "g", inputs, outputs, list(initializers))
+    model = helper.make_model(graph, producer_name="weir-tests", ir_version=IR_VERSION,
+                              opset_imports=OPSETS)
+    onnx.checker.check_model(model)
+    return model.SerializeToString()
+
+
+def value(name, element, *shape):
+    return helper.make_tensor_value_info(name, element, list(shape))
+
+
+def identity(width=2, element=TensorProto.FLOAT):
+    """x [batch, width] -> y, the same."""
+    return onnx_bytes([helper.make_node("Identity", ["x"], ["y"])],
+                      [value("x", element, "batch", width)], [value("y", element, "batch", width)])
+
+
+def linear(weights, bias=0.0):
+    """x [batch, n] -> score [batch, 1] = x . weights + bias."""
+    column = np.asarray(weights, dtype=np.float32).reshape(-1, 1)
+    return onnx_bytes(
+        [helper.make_node("MatMul", ["x", "w"], ["xw"]), helper.make_node("Add", ["xw", "b"], ["score"])],
+        [value("x", TensorProto.FLOAT, "batch", len(column))],
+        [value("score", TensorProto.FLOAT, "batch", 1)],
+        [numpy_helper.from_array(column, "w"), numpy_helper.from_array(np.float32([bias]), "b")])
+
+
+def two_inputs():
+    """a FP32 [batch], b INT64 [batch] -> sum FP32 [batch]."""
+    return onnx_bytes(
+        [helper.make_node("Cast", ["b"], ["bf"], to=TensorProto.FLOAT),
+         helper.make_node("Add", ["a", "bf"], ["sum"])],
+        [value("a", TensorProto.FLOAT, "batch"), value("b", TensorProto.INT64, "batch")],
+        [value("sum", TensorProto.FLOAT, "batch")])
+
+
+def strings(known=("no", "yes")):
+    """x strings [batch] -> code INT64 [batch]: the position in `known`, -1 for any other text."""
+    encoder = helper.make_node("LabelEncoder", ["x"], ["code"], domain="ai.onnx.ml", default_int64=-1,
+                               keys_strings=list(known), values_int64s=list(range(len(known))))
+    return onnx_bytes([encoder], [value("x", TensorProto.STRING, "batch")],
+                      [value("code", TensorProto.INT64, "batch")])
+
+
+def two_classes(features, rows, seed):
+    """Rows and labels with interactions and noise, so that trees have something to split on."""
+    random = np.random.default_rng(seed)
+    x = random.normal(size=(rows, features)).astype(np.float32)
+    signal = x[:, 0] * x[:, 1] + np.sin(2 * x[:, 2]) + x[:, 3:].sum(axis=1) / features
+    return x, (signal + random.normal(scale=0.5, size=rows) > 0).astype(np.int64)
+
+
+def gbm(features=30, trees=100, depth=6, rows=20_000, seed=7):
+    """The model of the serving measurements: scikit-learn's histogram boosting, as ONNX.
+
+    x [batch, features] -> label INT64 [batch], probabilities FP32 [batch, 2]."""
+    from skl2onnx import to_onnx
+    from sklearn.ensemble import HistGradientBoostingClassifier
+    from threadpoolctl import threadpool_limits
+
+    x, y = two_classes(features, rows, seed)
+    classifier = HistGradientBoostingClassifier(max_iter=trees, max_depth=depth, max_leaf_nodes=2**depth,
+                                                early_stopping=False, random_state=seed)
+    with threadpool_limits(1):  # on a busy machine its threads wait for each other, spinning
+        classifier.fit(x, y)
+    model = to_onnx(classifier, x[:1], target_opset={"": 17, "ai.onnx.ml": 3},
+                    options={"zipmap": False})
+    model.graph.input[0].name, old = "x", model.graph.input[0].name
+    for node in model.graph.node:
+        node.input[:] = ["x" if name == old else name for name in node.input]
+    return Trained(model.SerializeToString(), x[:256], classifier.predict_proba(x[:256])[:, 1])
+
+
+def xgb(features=30, trees=100, depth=6, rows=20_000, seed=7, **parameters):
+    """The same data learnt by XGBoost; the model is its JSON file."""
+    import xgboost
+
+    x, y = two_classes(features, rows, seed)
+    booster = xgboost.train({"objective": "binary:logistic", "max_depth": depth, "seed": seed,
+                             "nthread": 1, **parameters}, xgboost.DMatrix(x, y), trees)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.json"
+        booster.save_model(path)
+        return Trained(path.read_bytes(), x[:256], booster.predict(xgboost.DMatrix(x[:256])))

@@ -142,6 +142,14 @@ static bool meets_fault(enum file_op op)
     return true;
 }
 
+bool file_fault_due(enum file_op op, enum file_fault *ret_fault)
+{
+    if (LIKELY(!meets_fault(op)))
+        return false;
+    *ret_fault = plan.fault;
+    return true;
+}
+
 /* --- Single calls ------------------------------------------------------------------------- */
 
 static int do_open(const char *path, int flags)

@@ -75,3 +75,6 @@ enum file_fault {
  * tests. */
 void file_test_fault(enum file_op op, int64_t k, enum file_fault fault, int errno_value,
                      bool sticky);
+/* For a library that does its own calls (SQLite): true when this call meets the fault, which the
+ * caller must then act out; errno is set. */
+bool file_fault_due(enum file_op op, enum file_fault *ret_fault);

@@ -23,6 +23,7 @@
 #include <math.h>
 
 #define YAML_NODES_MAX 1000000
+#define YAML_ANCHORS_MAX 1000 /* they are searched one by one */
 
 struct anchor {
     struct anchor *next;
@@ -47,7 +48,7 @@ struct reader {
     struct err *e;
     struct json *root;
     struct anchor *anchors; /* newest first: a later anchor hides an earlier one of its name */
-    size_t nodes;
+    size_t nodes, anchor_count;
     uint32_t depth;
     struct frame stack[JSON_DEPTH_MAX];
 };
@@ -214,6 +215,9 @@ static int anchor_new(struct reader *r, struct fy_event *event, struct place at,
     *ret_anchor = NULL;
     if (!token)
         return 0;
+    if (++r->anchor_count > YAML_ANCHORS_MAX)
+        return FAIL_AT(r, at, RESOURCE_EXHAUSTED, "more than %d anchors, expected fewer",
+                       YAML_ANCHORS_MAX);
     anchor = ARENA_NEW(r->arena, struct anchor);
     if (!anchor)
         return fail_memory(r, at);
@@ -393,6 +397,22 @@ static int read_events(struct reader *r, struct fy_diag *diag)
     return 0;
 }
 
+/* libfyaml does not promise to refuse every ill-formed sequence; the trees must hold none. */
+static int check_utf8(const struct reader *r, str text)
+{
+    struct place at = {1, 1};
+
+    if (str_is_utf8(text))
+        return 0;
+    for (size_t step; (step = str_utf8_step(text)); text = str_skip(text, step)) {
+        if (text.p[0] == '\n')
+            at = (struct place){at.line + 1, 0};
+        at.col++;
+    }
+    return FAIL_AT(r, at, INVALID_ARGUMENT, "byte 0x%02X is not UTF-8, expected UTF-8",
+                   (unsigned char)text.p[0]);
+}
+
 static void parser_freep(struct fy_parser **parser)
 {
     if (*parser)
@@ -412,6 +432,7 @@ int yaml_parse(str text, const char *name, struct arena *a, struct json **ret_ro
     struct fy_diag_cfg diag_cfg;
     struct reader r = {.name = name, .arena = a, .e = e};
 
+    TRY(check_utf8(&r, text));
     fy_diag_cfg_default(&diag_cfg);
     diag_cfg.fp = NULL;
     diag = fy_diag_create(&diag_cfg);

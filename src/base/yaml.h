@@ -2,9 +2,10 @@
 /*
  * YAML 1.2 documents (libfyaml) as the trees of base/json.h, with line and column at each node.
  *
- * Plain scalars follow the JSON schema of YAML 1.2 (true/false, null, decimal numbers; `yes` and
- * `no` are strings). One document; no duplicate keys; no tags. Anchors and aliases are expanded
- * within a limit (nodes <= 1,000,000), so that no document explodes.
+ * Plain scalars: true, false, null and their core-schema spellings (True, NULL, ~), decimal numbers
+ * in the grammar of JSON; all else is a string, also yes, no, 007, 0x1F and .5. One document; no
+ * duplicate keys; keys are strings; no tags, no merge keys; at most JSON_DEPTH_MAX levels. Aliases
+ * are expanded within limits (1,000,000 nodes, 1,000 anchors), so that no document explodes.
  */
 #pragma once
 

@@ -33,7 +33,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct json *tree, *again;
     struct err e;
 
-    arena_init(&a, (size_t)64 << 20);
+    arena_init(&a, (size_t)4 << 20);
     buf_init(&text, BUF_MAX_DEFAULT);
     if (yaml_parse((str){(const char *)data, size}, "in.yaml", &a, &tree, &e)) {
         require(e.code == CODE_INVALID_ARGUMENT || e.code == CODE_RESOURCE_EXHAUSTED);

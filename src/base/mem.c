@@ -43,6 +43,15 @@ void *mem_zalloc(size_t bytes)
     return or_abort(calloc(1, bytes ? bytes : 1), bytes);
 }
 
+void *mem_zalloc_aligned(size_t alignment, size_t bytes)
+{
+    size_t rounded = (bytes + alignment - 1) & ~(alignment - 1);
+    void *p = or_abort(aligned_alloc(alignment, rounded ? rounded : alignment), bytes);
+
+    count_one();
+    return memset(p, 0, bytes);
+}
+
 void *mem_realloc(void *p, size_t bytes)
 {
     count_one();

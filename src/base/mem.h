@@ -10,6 +10,8 @@
 
 void *mem_alloc(size_t bytes) __attribute__((malloc, returns_nonnull)); /* aborts on failure */
 void *mem_zalloc(size_t bytes) __attribute__((malloc, returns_nonnull));
+/* alignment: a power of two >= 16; zeroed; freed by mem_free. */
+void *mem_zalloc_aligned(size_t alignment, size_t bytes) __attribute__((malloc, returns_nonnull));
 void *mem_realloc(void *p, size_t bytes) __attribute__((returns_nonnull));
 NODISCARD void *mem_try_alloc(size_t bytes);            /* NULL on failure */
 NODISCARD void *mem_try_realloc(void *p, size_t bytes); /* NULL on failure, p stays valid */

@@ -1,0 +1,263 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Reads plans out of the blob store and writes parts into it. The structs are plain data in an
+ * arena; nothing here opens a model or a socket, so that control can check a plan with the very
+ * code that the gateway will read it with, before anybody is told of it.
+ */
+#include "plan/plan.h"
+
+#include "base/files.h"
+#include "base/hash.h"
+
+#include <stdlib.h>
+
+#define PART_BYTES_MAX ((size_t)64 << 20)
+
+static NODISCARD int check_format(const struct json *part, struct err *e)
+{
+    int64_t format = json_int_or(json_get(part, S("format")), -1);
+
+    if (format != PLAN_FORMAT)
+        return FAIL(
+            e, FAILED_PRECONDITION,
+            "plan format %lld is not the one this program reads (%d): update both processes",
+            (long long)format, PLAN_FORMAT);
+    return 0;
+}
+
+static NODISCARD int need_positive(const struct json *part, str key, int64_t max, int64_t *ret,
+                                   struct err *e)
+{
+    TRY(json_need_int(part, key, ret, e));
+    if (*ret <= 0 || *ret > max)
+        return FAIL(e, OUT_OF_RANGE, STR_F " is %lld, expected 1 to %lld", STR_A(key),
+                    (long long)*ret, (long long)max);
+    return 0;
+}
+
+static NODISCARD int read_limits(const struct json *part, struct plan_endpoint *ep, struct err *e)
+{
+    int64_t timeout_ns, body, rows, inflight;
+
+    TRY(need_positive(part, S("timeout_ns"), INT64_MAX, &timeout_ns, e));
+    TRY(need_positive(part, S("body_bytes_max"), INT64_C(1) << 32, &body, e));
+    TRY(need_positive(part, S("rows_max"), 65536, &rows, e));
+    TRY(need_positive(part, S("inflight_max"), 1 << 20, &inflight, e));
+    ep->timeout_ns = (uint64_t)timeout_ns;
+    ep->body_bytes_max = (uint64_t)body;
+    ep->rows_max = (uint32_t)rows;
+    ep->inflight_max = (uint32_t)inflight;
+    ep->durable_log = json_bool_or(json_get(part, S("durable_log")), false);
+    return 0;
+}
+
+static NODISCARD int read_version(const struct json *item, struct arena *a, struct plan_version *v,
+                                  struct err *e)
+{
+    int64_t version, weight;
+
+    TRY(need_positive(item, S("version"), UINT32_MAX, &version, e));
+    TRY(json_need_int(item, S("weight"), &weight, e));
+    TRY(json_need_str(item, S("arm"), &v->arm, e));
+    TRY(json_need_str(item, S("platform"), &v->platform, e));
+    TRY(json_need_str(item, S("artifact"), &v->artifact, e));
+    if (weight < 0 || weight > PLAN_WEIGHT_ONE)
+        return FAIL(e, OUT_OF_RANGE, "version %lld has weight %lld, expected 0 to %u",
+                    (long long)version, (long long)weight, PLAN_WEIGHT_ONE);
+    v->version = (uint32_t)version;
+    v->weight = (uint32_t)weight;
+    v->shadow = json_bool_or(json_get(item, S("shadow")), false);
+    v->arm = arena_dup(a, v->arm);
+    v->platform = arena_dup(a, v->platform);
+    v->artifact = arena_dup(a, v->artifact);
+    v->profile = arena_dup(a, json_str_or(json_get(item, S("profile")), S("")));
+    return 0;
+}
+
+/* Weights sum to one, or there is nothing to route to and every weight is 0. */
+static NODISCARD int check_weights(const struct plan_endpoint *ep, struct err *e)
+{
+    uint32_t sum = 0;
+
+    for (size_t i = 0; i < ep->version_count; i++) {
+        const struct plan_version *v = &ep->versions[i];
+
+        if (v->shadow && v->weight)
+            return FAIL(e, INVALID_ARGUMENT, "shadow version %u has a weight", v->version);
+        for (size_t j = 0; j < i; j++)
+            if (ep->versions[j].version == v->version)
+                return FAIL(e, INVALID_ARGUMENT, "version %u stands twice", v->version);
+        sum += v->weight;
+    }
+    if (sum != PLAN_WEIGHT_ONE && sum != 0)
+        return FAIL(e, INVALID_ARGUMENT, "weights sum to %u, expected %u", sum, PLAN_WEIGHT_ONE);
+    return 0;
+}
+
+static NODISCARD int read_versions(const struct json *part, struct arena *a,
+                                   struct plan_endpoint *ep, struct err *e)
+{
+    struct json *list;
+
+    TRY(json_need_array(part, S("versions"), &list, e));
+    if (list->count > PLAN_VERSIONS_MAX)
+        return FAIL(e, OUT_OF_RANGE, "%zu versions, at most %d are served side by side",
+                    list->count, PLAN_VERSIONS_MAX);
+    JSON_EACH (item, list)
+        TRY(read_version(item, a, &ep->versions[ep->version_count++], e));
+    return check_weights(ep, e);
+}
+
+static NODISCARD int endpoint_read(const struct json *part, struct arena *a,
+                                   struct plan_endpoint *ep, struct err *e)
+{
+    struct json *signature, *sticky = json_get(part, S("sticky"));
+
+    TRY(check_format(part, e));
+    TRY(json_need_str(part, S("name"), &ep->name, e));
+    TRY(json_need_str(part, S("model"), &ep->model, e));
+    if (!str_is_name(ep->name))
+        return FAIL(e, INVALID_ARGUMENT, "'" STR_F "' is not a name", STR_A(ep->name));
+    ep->name = arena_dup(a, ep->name);
+    ep->model = arena_dup(a, ep->model);
+    ep->sticky_field = arena_dup(a, json_str_or(json_get(sticky, S("field")), S("")));
+    ep->sticky_header = arena_dup(a, json_str_or(json_get(sticky, S("header")), S("")));
+    ep->salt = arena_dup(a, json_str_or(json_get(sticky, S("salt")), ep->name));
+    TRY(read_limits(part, ep, e));
+    TRY(read_versions(part, a, ep, e));
+    if (json_get(part, S("aliases")))
+        ep->aliases = json_copy(a, json_get(part, S("aliases")));
+    if (!ep->version_count)
+        return 0; /* declared, but nothing is registered yet: not ready */
+    TRY(json_need_object(part, S("signature"), &signature, e));
+    return plan_signature_read(signature, a, &ep->signature, e);
+}
+
+int plan_endpoint_read(const struct json *part, str hash, struct arena *a,
+                       struct plan_endpoint *ret_endpoint, struct err *e)
+{
+    struct plan_endpoint ep = {.hash = arena_dup(a, hash)};
+
+    if (endpoint_read(part, a, &ep, e))
+        return err_context(e, "plan part of endpoint '" STR_F "'",
+                           STR_A(json_str_or(json_get(part, S("name")), S("?"))));
+    *ret_endpoint = ep;
+    return 0;
+}
+
+static NODISCARD int part_get(struct blobs *blobs, str hash, struct arena *a,
+                              struct json **ret_part, struct err *e)
+{
+    str text;
+
+    TRY(blobs_get(blobs, hash, PART_BYTES_MAX, a, &text, e));
+    return json_parse(text, a, ret_part, e);
+}
+
+static int by_name(const void *a, const void *b)
+{
+    return str_cmp(((const struct plan_endpoint *)a)->name,
+                   ((const struct plan_endpoint *)b)->name);
+}
+
+static NODISCARD int endpoints_load(struct blobs *blobs, const struct json *names, struct arena *a,
+                                    struct plan *plan, struct err *e)
+{
+    struct json *part;
+
+    if (names->count > PLAN_ENDPOINTS_MAX)
+        return FAIL(e, OUT_OF_RANGE, "plan has %zu endpoints, at most %d are served by one gateway",
+                    names->count, PLAN_ENDPOINTS_MAX);
+    plan->endpoints = ARENA_ARRAY(a, struct plan_endpoint, names->count);
+    JSON_EACH (item, names) {
+        struct plan_endpoint *ep = &plan->endpoints[plan->endpoint_count++];
+        str hash = json_str_or(item, STR_NULL);
+
+        TRY(part_get(blobs, hash, a, &part, e));
+        TRY(plan_endpoint_read(part, hash, a, ep, e));
+        if (!str_eq(ep->name, item->key))
+            return FAIL(e, INVALID_ARGUMENT,
+                        "plan names endpoint '" STR_F "', its part '" STR_F "'", STR_A(item->key),
+                        STR_A(ep->name));
+    }
+    qsort(plan->endpoints, plan->endpoint_count, sizeof(*plan->endpoints), by_name);
+    return 0;
+}
+
+int plan_load(struct blobs *blobs, str root_hash, struct arena *a, struct plan **ret_plan,
+              struct err *e)
+{
+    struct plan *plan = ARENA_NEW(a, struct plan);
+    struct json *root, *names;
+
+    if (!str_to_z(root_hash, plan->hash, sizeof(plan->hash)))
+        return FAIL(e, INVALID_ARGUMENT, "'" STR_F "' is not a plan hash", STR_A(root_hash));
+    TRY(part_get(blobs, root_hash, a, &root, e));
+    TRY(check_format(root, e));
+    TRY(json_need_str(root, S("project"), &plan->project, e));
+    TRY(json_need_object(root, S("endpoints"), &names, e));
+    TRY(endpoints_load(blobs, names, a, plan, e));
+    *ret_plan = plan;
+    return 0;
+}
+
+int plan_part_put(struct blobs *blobs, const struct json *part, char ret_hash[PLAN_HASH_SIZE],
+                  struct err *e)
+{
+    AUTO(buf_done) struct buf text;
+
+    buf_init(&text, PART_BYTES_MAX);
+    json_write_canonical(&text, part);
+    if (text.overflowed)
+        return FAIL(e, RESOURCE_EXHAUSTED, "a plan part is larger than %zu bytes", PART_BYTES_MAX);
+    return blobs_put(blobs, buf_str(&text), ret_hash, e);
+}
+
+int plan_current_write(const char *state_dir, str root_hash, struct err *e)
+{
+    AUTO(arena_done) struct arena a;
+    char *dir;
+
+    arena_init(&a, 0);
+    dir = path_join(&a, state_dir, "plan");
+    TRY(file_make_dirs(dir, e));
+    return file_replace(path_join(&a, dir, "current"), root_hash, e);
+}
+
+int plan_current_read(const char *state_dir, char ret_hash[PLAN_HASH_SIZE], struct err *e)
+{
+    AUTO(arena_done) struct arena a;
+    unsigned char digest[SHA256_BYTES];
+    str text;
+
+    arena_init(&a, 0);
+    TRY(file_read_all(path_join(&a, state_dir, "plan/current"), 4096, &a, &text, e));
+    text = str_trim(text);
+    if (text.n != PLAN_HASH_SIZE - 1 || !hex_decode(text, digest, sizeof(digest)))
+        return FAIL(e, DATA_LOSS, "%s/plan/current does not hold a plan hash", state_dir);
+    memcpy(ret_hash, text.p, text.n);
+    ret_hash[text.n] = '\0';
+    return 0;
+}
+
+const struct plan_version *plan_route(const struct plan_endpoint *ep, uint32_t point)
+{
+    const struct plan_version *champion = NULL;
+    uint32_t upto = 0;
+
+    ASSERT(point < PLAN_WEIGHT_ONE);
+    for (size_t i = 0; i < ep->version_count; i++) {
+        const struct plan_version *v = &ep->versions[i];
+
+        if (!v->weight)
+            continue;
+        if (!champion) {
+            champion = v;
+            continue;
+        }
+        upto += v->weight;
+        if (point < upto)
+            return v;
+    }
+    return champion;
+}

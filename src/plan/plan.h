@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The plan: everything the data plane needs to answer requests, compiled by control into one
+ * immutable, content-addressed tree of canonical JSON parts. The root names the parts by their
+ * SHA-256; an endpoint part names artifacts and profiles by theirs. Equal hashes mean equal
+ * content, so a gateway that gets a new plan reads and rebuilds only the parts that it does not
+ * hold yet.
+ *
+ *   root       {"format":1,"project":…,"endpoints":{"fraud":"<hash of its part>",…}}
+ *   endpoint   see plan_endpoint below and docs/formats.md
+ *   profile    the reference cells of one model version (what "normal" is); see docs/formats.md
+ *
+ * Reading is strict: an unknown format, a missing field or a weight sum other than PLAN_WEIGHT_ONE
+ * is refused with a message that names the part, and the gateway keeps its last good plan.
+ */
+#pragma once
+
+#include "base/json.h"
+#include "store/blobs/blobs.h"
+#include "wire/fields_json.h"
+
+#define PLAN_FORMAT 1
+#define PLAN_WEIGHT_ONE 10000u /* weights are basis points */
+#define PLAN_ENDPOINTS_MAX 10000
+#define PLAN_VERSIONS_MAX 8 /* per endpoint, shadow included */
+#define PLAN_HASH_SIZE 65
+
+/* How the outputs are read: indexes into outputs, or -1. */
+struct plan_reading {
+    int32_t label;         /* INT64 or BYTES tensor with the class */
+    int32_t probabilities; /* FP32 [-1, classes] */
+    int32_t value;         /* regression, or a lone score */
+    str *classes;          /* class texts in the order of the probabilities */
+    size_t class_count;
+    int32_t positive; /* index of the positive class, or -1 */
+    double threshold; /* positive when its probability >= threshold; NaN: take the label */
+};
+
+/* What a model takes and gives. The same JSON object ("signature") is stored with a registered
+ * version and put into the endpoint part as it is. */
+struct plan_signature {
+    struct tensor_spec *inputs, *outputs;
+    uint32_t input_count, output_count;
+    struct field_column *columns; /* none when the model has no row-by-name form */
+    uint32_t column_count;
+    struct plan_reading reading;
+};
+
+struct plan_version {
+    uint32_t version;
+    str arm;         /* "champion", "challenger", "shadow", … as records and metrics show it */
+    uint32_t weight; /* of PLAN_WEIGHT_ONE; 0 for shadow and for versions on call by number */
+    bool shadow;
+    str platform; /* "onnxruntime_onnx", "identity" */
+    str artifact; /* sha256 of the model file in blobs */
+    str profile;  /* sha256 of the profile part, or empty */
+};
+
+struct plan_endpoint {
+    str name;
+    str hash; /* of this part */
+    str model;
+    uint64_t timeout_ns;
+    uint64_t body_bytes_max;
+    uint32_t rows_max;     /* per request */
+    uint32_t inflight_max; /* requests of this endpoint in one loop turn */
+    bool durable_log;
+    str sticky_field; /* metadata field or parameter that holds the key; empty: header only */
+    str sticky_header;
+    str salt;
+    struct plan_signature signature; /* of all its versions */
+    struct plan_version versions[PLAN_VERSIONS_MAX];
+    size_t version_count;
+    struct json *aliases; /* response field aliases: {"timestamp":"time"}, or NULL */
+};
+
+struct plan {
+    char hash[PLAN_HASH_SIZE];
+    str project;
+    struct plan_endpoint *endpoints; /* sorted by name */
+    size_t endpoint_count;
+};
+
+/* Reads the root and its endpoint parts out of blobs. Everything lives in the arena. */
+NODISCARD int plan_load(struct blobs *blobs, str root_hash, struct arena *a, struct plan **ret_plan,
+                        struct err *e);
+
+/* One endpoint part from its JSON; `hash` is kept. For plan_load and for tests. */
+NODISCARD int plan_endpoint_read(const struct json *part, str hash, struct arena *a,
+                                 struct plan_endpoint *ret_endpoint, struct err *e);
+
+/* The "signature" object alone. */
+NODISCARD int plan_signature_read(const struct json *signature, struct arena *a,
+                                  struct plan_signature *ret_signature, struct err *e);
+
+/* Puts a part (any JSON tree) into blobs in canonical form; ret_hash is its name. Control only. */
+NODISCARD int plan_part_put(struct blobs *blobs, const struct json *part,
+                            char ret_hash[PLAN_HASH_SIZE], struct err *e);
+
+/* The pointer file of the current plan in the state directory ("plan/current"): atomically
+ * replaced, read by a gateway that starts while control is down. */
+NODISCARD int plan_current_write(const char *state_dir, str root_hash, struct err *e);
+NODISCARD int plan_current_read(const char *state_dir, char ret_hash[PLAN_HASH_SIZE],
+                                struct err *e);
+
+/* The version that a key is routed to: arms are laid out along [0, 10000) with every arm but the
+ * first (the champion) at the low end, in order, so that growing an arm's weight never moves a key
+ * back. `point` is hash64(key, salt) mod PLAN_WEIGHT_ONE, or random where there is no key. */
+const struct plan_version *plan_route(const struct plan_endpoint *ep, uint32_t point);

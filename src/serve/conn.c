@@ -1,0 +1,465 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Connections. Edge-triggered and registered once; a connection reads at most one buffer a turn,
+ * takes all complete requests out of it, and gets all its answers written with one send at the end
+ * of the turn.
+ *
+ * Rules that keep slices valid: the input buffer neither grows nor moves from the moment a request
+ * of it was taken until the turn is flushed. It grows only before parsing, and is compacted only
+ * after the flush; a head that was parsed before its body was there is moved along
+ * (http1_request_move).
+ *
+ * A client that sends slowly is cut off by the request timeout (measured from the first byte of the
+ * request, so that a trickle does not help), one that does not read is held back by its full output
+ * buffer: no request is taken from a connection with more than OUT_PAUSE_BYTES unsent.
+ */
+#include "serve/priv.h"
+
+#include "base/mem.h"
+#include "base/time.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define READ_BYTES ((size_t)16 << 10)  /* room offered to a read */
+#define KEEP_BYTES ((size_t)256 << 10) /* an idle connection keeps no larger buffer */
+#define OUT_PAUSE_BYTES ((size_t)4 << 20)
+#define OUT_MAX_BYTES ((size_t)512 << 20)
+#define SWEEP_NS (NS_PER_S / 4)
+
+/* --- Opening and closing ---------------------------------------------------------------------- */
+
+static void list_remove(struct serve_loop *l, struct conn *c)
+{
+    *(c->prev ? &c->prev->next : &l->conns_first) = c->next;
+    *(c->next ? &c->next->prev : &l->conns_last) = c->prev;
+}
+
+static void list_append(struct serve_loop *l, struct conn *c)
+{
+    c->prev = l->conns_last;
+    c->next = NULL;
+    *(c->prev ? &c->prev->next : &l->conns_first) = c;
+    l->conns_last = c;
+}
+
+void conn_close(struct conn *c)
+{
+    struct serve_loop *l = c->l;
+
+    ASSERT(!c->pending && !c->touched);
+    l->held -= c->hold_position != 0;
+    loop_task_cancel(l->loop, &c->more);
+    loop_fd_remove(l->loop, &c->watch);
+    close(c->watch.fd);
+    list_remove(l, c);
+    l->conn_count--;
+    counter_add(&l->counters.connections_open, (uint64_t)-1);
+    buf_done(&c->in);
+    buf_done(&c->out);
+    mem_free(c);
+}
+
+void conns_close_all(struct serve_loop *l)
+{
+    while (l->conns_first)
+        conn_close(l->conns_first);
+}
+
+static void touch(struct conn *c)
+{
+    struct serve_loop *l = c->l;
+
+    if (l->now_ns != loop_now_ns(l->loop)) {
+        l->now_ns = loop_now_ns(l->loop);
+        l->wall_ns = time_wall_ns();
+    }
+    c->active_ns = l->now_ns;
+    if (c->touched)
+        return;
+    c->touched = true;
+    c->touched_next = l->touched;
+    l->touched = c;
+}
+
+/* --- Writing ---------------------------------------------------------------------------------- */
+
+static str date_line(struct serve_loop *l)
+{
+    int64_t second = l->wall_ns / NS_PER_S;
+
+    if (second != l->date_s) {
+        http1_date_line(l->wall_ns, l->date_line);
+        l->date_s = second;
+    }
+    return (str){l->date_line, HTTP1_DATE_LINE_BYTES};
+}
+
+static size_t add(char *to, size_t at, str s)
+{
+    memcpy(to + at, s.p, s.n);
+    return at + s.n;
+}
+
+/* A request id is echoed in a header only where it is plain enough to be one. */
+static bool is_header_text(str s)
+{
+    for (size_t i = 0; i < s.n; i++)
+        if (s.p[i] < 0x21 || s.p[i] > 0x7e)
+            return false;
+    return s.n > 0 && s.n <= REQUEST_ID_MAX;
+}
+
+void conn_write_response(struct conn *c, int status, const char *content_type, str request_id,
+                         size_t json_bytes, bool keep_alive, str body)
+{
+    char extra[HTTP1_DATE_LINE_BYTES + 192];
+    size_t n = add(extra, 0, date_line(c->l));
+
+    if (is_header_text(request_id)) {
+        n = add(extra, n, S("X-Request-Id: "));
+        n = add(extra, n, request_id);
+        n = add(extra, n, S("\r\n"));
+    }
+    if (json_bytes)
+        n += (size_t)snprintf(extra + n, sizeof(extra) - n,
+                              "Inference-Header-Content-Length: %zu\r\n", json_bytes);
+    if (status == 503 || status == 429)
+        n = add(extra, n, S("Retry-After: 1\r\n"));
+    keep_alive = keep_alive && !c->closing;
+    http1_write_head(&c->out, status, str_of(content_type), body.n, keep_alive, (str){extra, n});
+    buf_add_str(&c->out, body);
+    if (!keep_alive)
+        c->closing = true;
+}
+
+struct buf *answer_begin(struct conn *c)
+{
+    buf_clear(&c->l->body);
+    return &c->l->body;
+}
+
+void conn_answer(struct conn *c, int status, const char *content_type, str body)
+{
+    AUTO(buf_done) struct buf copy = {0};
+
+    if (c->pending) { /* earlier requests first; their answers use the scratch buffer too */
+        buf_init(&copy, OUT_MAX_BYTES);
+        buf_add_str(&copy, body);
+        body = buf_str(&copy);
+        turn_flush(c->l);
+    }
+    conn_write_response(c, status, content_type, http1_known(&c->req.fields, HTTP1_F_X_REQUEST_ID),
+                        0, c->req.keep_alive, body);
+    if (c->req.method == HTTP1_M_HEAD)
+        c->out.n -= body.n; /* the head says how long it would be */
+}
+
+void conn_answer_error(struct conn *c, const struct err *e)
+{
+    struct buf *to;
+
+    if (c->pending)
+        turn_flush(c->l);
+    to = answer_begin(c);
+    infer_error_write(to, str_of(e->msg));
+    conn_answer(c, code_http_status(e->code), "application/json", buf_str(to));
+}
+
+/* True while answers must wait for the disk. */
+static bool is_held(struct conn *c)
+{
+    if (!c->hold_position)
+        return false;
+    if (record_ring_fate(c->l->ring, c->hold_position) == RECORD_PENDING)
+        return true;
+    c->hold_position = 0;
+    c->l->held--;
+    return false;
+}
+
+/* Sends what there is. False when the connection is broken. */
+static bool conn_send(struct conn *c)
+{
+    while (c->sent < c->out.n && !is_held(c)) {
+        ssize_t n = send(c->watch.fd, c->out.p + c->sent, c->out.n - c->sent, MSG_NOSIGNAL);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0 && errno == EAGAIN)
+            return true; /* the edge of EPOLLOUT will come */
+        if (n < 0)
+            return false;
+        c->sent += (size_t)n;
+        counter_add(&c->l->counters.bytes_out, (uint64_t)n);
+    }
+    if (c->sent == c->out.n) {
+        buf_clear(&c->out);
+        c->sent = 0;
+    }
+    return true;
+}
+
+/* --- Reading ---------------------------------------------------------------------------------- */
+
+/* Room for a read. May move the buffer, which is legal only now: nothing of it is in use. */
+static char *room(struct conn *c, size_t *ret_n)
+{
+    size_t want = http1_parser_wants(&c->parser, c->in.n - c->parsed);
+    char *old = c->in.p, *to;
+
+    want = CLAMP(want, READ_BYTES, (size_t)1 << 20);
+    to = buf_reserve(&c->in, MIN(want, c->in.max_bytes - c->in.n));
+    if (old && c->in.p != old)
+        http1_request_move(&c->req, old, c->in.p);
+    *ret_n = c->in.cap_bytes - c->in.n;
+    return to;
+}
+
+/* Reads once. False when the connection is broken. */
+static bool conn_read(struct conn *c)
+{
+    size_t n_max;
+    char *to = room(c, &n_max);
+    ssize_t n;
+
+    if (!to || !n_max)
+        return true; /* full: the parser will refuse what is there */
+    do
+        n = recv(c->watch.fd, to, n_max, 0);
+    while (n < 0 && errno == EINTR);
+    if (n < 0)
+        return errno == EAGAIN;
+    c->ended = n == 0;
+    c->in.n += (size_t)n;
+    counter_add(&c->l->counters.bytes_in, (uint64_t)n);
+    if ((size_t)n == n_max) /* there may be more, and no new edge for it */
+        loop_defer(c->l->loop, &c->more);
+    return true;
+}
+
+static void refuse(struct conn *c)
+{
+    counter_add(&c->l->counters.bad_requests, 1);
+    if (c->pending)
+        turn_flush(c->l);
+    http1_write_refusal(&c->out, c->parser.refusal);
+    c->closing = true;
+}
+
+static void expect(struct conn *c)
+{
+    if (!c->req.expect_continue)
+        return;
+    if (c->pending)
+        turn_flush(c->l);
+    buf_add_str(&c->out, HTTP1_CONTINUE);
+}
+
+/* Takes the complete requests out of the buffer. */
+static void conn_parse(struct conn *c)
+{
+    while (c->parsed < c->in.n && !c->closing) {
+        size_t n = c->in.n - c->parsed;
+        enum http1_event event;
+
+        if (c->out.n - c->sent >= OUT_PAUSE_BYTES) {
+            c->paused = true;
+            return;
+        }
+        event = http1_parse(&c->parser, c->in.p + c->parsed, &n, &c->req);
+        c->in.n = c->parsed + n;
+        if (event == HTTP1_HEAD) {
+            expect(c);
+            continue;
+        }
+        if (event == HTTP1_REFUSED) {
+            refuse(c);
+            return;
+        }
+        if (event != HTTP1_REQUEST)
+            return;
+        counter_add(&c->l->counters.requests, 1);
+        route_request(c, c->req.body);
+        c->parsed += c->parser.consumed;
+        http1_parser_init(&c->parser, &c->parser.limits);
+    }
+}
+
+/* The connection is to be closed without another byte. */
+static void drop_output(struct conn *c)
+{
+    c->closing = true;
+    buf_clear(&c->out);
+    c->sent = 0;
+}
+
+static void conn_event(struct loop *loop, struct loop_fd *w, uint32_t events)
+{
+    struct conn *c = CONTAINER_OF(w, struct conn, watch);
+
+    ROLE_ASSERT(on_loop);
+    touch(c);
+    if (c->closing)
+        return;
+    if (c->pending) { /* its buffer is in use until the flush */
+        loop_defer(loop, &c->more);
+        return;
+    }
+    if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR) && !conn_read(c)) {
+        drop_output(c);
+        return;
+    }
+    conn_parse(c);
+    if (c->ended)
+        c->closing = true; /* a half-closed peer still gets its answers */
+}
+
+static void conn_more(struct loop *loop, struct loop_task *t)
+{
+    struct conn *c = CONTAINER_OF(t, struct conn, more);
+
+    conn_event(loop, &c->watch, EPOLLIN);
+}
+
+void conn_accept(struct loop *loop, struct listener *li, int fd, const struct addr *peer)
+{
+    struct serve_loop *l = CONTAINER_OF(li, struct serve_loop, listener);
+    const struct gateway_config *cfg = gateway_config(l->gw);
+    struct http1_limits limits = HTTP1_LIMITS_DEFAULT;
+    struct conn *c;
+    struct err e;
+
+    ROLE_ASSERT(on_loop);
+    (void)peer;
+    counter_add(&l->counters.connections_accepted, 1);
+    if (l->conn_count >= cfg->connections_max) {
+        static const char busy[] = "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\n"
+                                   "Content-Length: 0\r\nConnection: close\r\n\r\n";
+
+        counter_add(&l->counters.connections_refused, 1);
+        (void)!send(fd, busy, sizeof(busy) - 1, MSG_NOSIGNAL);
+        close(fd);
+        return;
+    }
+    c = mem_zalloc(sizeof(*c));
+    c->l = l;
+    limits.head_bytes = cfg->head_bytes_max;
+    limits.body_bytes = cfg->body_bytes_max;
+    http1_parser_init(&c->parser, &limits);
+    buf_init(&c->in, limits.head_bytes + limits.body_bytes + READ_BYTES);
+    buf_init(&c->out, OUT_MAX_BYTES);
+    c->watch = (struct loop_fd){.fd = fd, .fn = conn_event};
+    c->more.fn = conn_more;
+    c->active_ns = loop_now_ns(loop);
+    list_append(l, c);
+    l->conn_count++;
+    counter_add(&l->counters.connections_open, 1);
+    if (loop_fd_add(loop, &c->watch, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, &e))
+        conn_close(c);
+}
+
+/* --- The end of a turn ------------------------------------------------------------------------ */
+
+/* Drops what was answered and keeps a partial request at the front. */
+static void compact(struct conn *c)
+{
+    if (c->parsed) {
+        char *from = c->in.p + c->parsed;
+
+        buf_consume(&c->in, c->parsed);
+        c->parsed = 0;
+        if (c->parser.in_body)
+            http1_request_move(&c->req, from, c->in.p);
+    }
+    if (!c->in.n && c->in.cap_bytes > KEEP_BYTES) {
+        size_t max = c->in.max_bytes;
+
+        buf_done(&c->in);
+        buf_init(&c->in, max);
+    }
+    if (!c->in.n)
+        c->request_ns = 0;
+    else if (!c->request_ns)
+        c->request_ns = c->l->now_ns;
+}
+
+static void conn_settle(struct conn *c)
+{
+    bool ok;
+
+    ASSERT(!c->pending);
+    compact(c);
+    ok = conn_send(c);
+    if (!ok || (c->closing && c->sent == c->out.n)) {
+        conn_close(c);
+        return;
+    }
+    if (c->paused && c->out.n - c->sent < OUT_PAUSE_BYTES) {
+        c->paused = false;
+        loop_defer(c->l->loop, &c->more);
+    }
+    list_remove(c->l, c);
+    list_append(c->l, c);
+}
+
+void conns_turn_end(struct loop *loop, struct loop_hook *h)
+{
+    struct serve_loop *l = CONTAINER_OF(h, struct serve_loop, turn_end);
+    struct conn *c = l->touched;
+
+    ROLE_ASSERT(on_loop);
+    (void)loop;
+    if (!c)
+        return;
+    counter_add(&l->counters.turns, 1);
+    turn_flush(l);
+    l->touched = NULL;
+    while (c) {
+        struct conn *next = c->touched_next;
+
+        c->touched = false;
+        conn_settle(c);
+        c = next;
+    }
+    arena_reset(&l->turn);
+}
+
+void conns_release_held(struct serve_loop *l)
+{
+    for (struct conn *c = l->conns_first, *next; c && l->held; c = next) {
+        next = c->next;
+        if (c->hold_position && !is_held(c))
+            touch(c); /* settled, and so sent, at the end of this turn */
+    }
+}
+
+/* --- Timeouts --------------------------------------------------------------------------------- */
+
+static void sweep_one(struct conn *c, const struct gateway_config *cfg, int64_t now_ns)
+{
+    if (c->request_ns && now_ns - c->request_ns > cfg->request_timeout_ns && !c->closing) {
+        touch(c);
+        conn_write_response(c, 408, "application/json", STR_NULL, 0, false,
+                            S("{\"error\":\"the request did not arrive in time\"}"));
+    } else if (now_ns - c->active_ns > cfg->idle_timeout_ns) {
+        touch(c);
+        drop_output(c);
+    }
+}
+
+void conns_sweep(struct loop *loop, struct loop_timer *t)
+{
+    struct serve_loop *l = CONTAINER_OF(t, struct serve_loop, sweep);
+    const struct gateway_config *cfg = gateway_config(l->gw);
+    int64_t now_ns = loop_now_ns(loop);
+
+    ROLE_ASSERT(on_loop);
+    for (struct conn *c = l->conns_first, *next; c; c = next) {
+        next = c->next;
+        sweep_one(c, cfg, now_ns);
+    }
+    loop_timer_set(loop, t, now_ns + SWEEP_NS);
+}

@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "serve/counters.h"
+
+#include "base/mem.h"
+
+#include <pthread.h>
+
+static const struct {
+    uint64_t upto_us;
+    const char *le;
+} buckets[COUNTERS_BUCKETS] = {
+    {100, "0.0001"},  {250, "0.00025"}, {500, "0.0005"},  {1000, "0.001"}, {2500, "0.0025"},
+    {5000, "0.005"},  {10000, "0.01"},  {25000, "0.025"}, {50000, "0.05"}, {100000, "0.1"},
+    {250000, "0.25"}, {500000, "0.5"},  {1000000, "1"},   {5000000, "5"},  {UINT64_MAX, "+Inf"},
+};
+
+static const char *const end_labels[END_COUNT] = {
+#define REQUEST_END(name, label, help) label,
+#include "serve/ends.def"
+#undef REQUEST_END
+};
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static struct counter_series *series[COUNTERS_SERIES_MAX];
+static uint32_t series_count; /* written under the lock, read with acquire */
+
+static str dup(str s)
+{
+    return (str){mem_dupz(s.p, s.n), s.n};
+}
+
+static struct counter_series *series_find(str endpoint, str version, str arm)
+{
+    for (uint32_t i = 0; i < series_count; i++)
+        if (str_eq(series[i]->endpoint, endpoint) && str_eq(series[i]->version, version) &&
+            str_eq(series[i]->arm, arm))
+            return series[i];
+    return NULL;
+}
+
+static struct counter_series *series_new(str endpoint, str version, str arm, uint32_t loops)
+{
+    size_t bytes = sizeof(struct counter_series) + loops * sizeof(struct counters);
+    struct counter_series *s = mem_zalloc_aligned(64, bytes);
+
+    s->endpoint = dup(endpoint);
+    s->version = dup(version);
+    s->arm = dup(arm);
+    s->loops = loops;
+    series[series_count] = s;
+    __atomic_store_n(&series_count, series_count + 1, __ATOMIC_RELEASE);
+    return s;
+}
+
+struct counter_series *counters_series(str endpoint, str version, str arm, uint32_t loops)
+{
+    struct counter_series *s;
+
+    ASSERT(loops > 0 && loops <= COUNTERS_LOOPS_MAX);
+    pthread_mutex_lock(&lock);
+    s = series_find(endpoint, version, arm);
+    if (!s && series_count < COUNTERS_SERIES_MAX)
+        s = series_new(endpoint, version, arm, loops);
+    pthread_mutex_unlock(&lock);
+    ASSERT(!s || s->loops == loops);
+    return s;
+}
+
+void counters_request(struct counters *c, enum request_end end, uint64_t rows, uint64_t latency_us)
+{
+    uint32_t b = 0;
+
+    while (latency_us > buckets[b].upto_us)
+        b++;
+    counter_add(&c->ends[end], 1);
+    counter_add(&c->rows, rows);
+    counter_add(&c->latency_us_sum, latency_us);
+    counter_add(&c->latency_buckets[b], 1);
+}
+
+static void sum(const struct counter_series *s, struct counters *total)
+{
+    const size_t words = sizeof(struct counters) / sizeof(uint64_t);
+    uint64_t *to = (uint64_t *)total;
+
+    memset(total, 0, sizeof(*total));
+    for (uint32_t loop = 0; loop < s->loops; loop++) {
+        const uint64_t *from = (const uint64_t *)&s->rows[loop];
+
+        for (size_t i = 0; i < words; i++)
+            to[i] += __atomic_load_n(&from[i], __ATOMIC_RELAXED);
+    }
+}
+
+/* Label values hold names only (str_is_name), so nothing needs an escape. */
+static void write_labels(struct buf *to, const struct counter_series *s)
+{
+    buf_printf(to, "{endpoint=\"" STR_F "\",version=\"" STR_F "\",arm=\"" STR_F "\"",
+               STR_A(s->endpoint), STR_A(s->version), STR_A(s->arm));
+}
+
+static void write_head(struct buf *to, const char *name, const char *type, const char *help)
+{
+    buf_printf(to, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
+}
+
+static void write_histogram(struct buf *to, const struct counter_series *s,
+                            const struct counters *c)
+{
+    uint64_t cumulative = 0;
+
+    for (uint32_t b = 0; b < COUNTERS_BUCKETS; b++) {
+        cumulative += c->latency_buckets[b];
+        buf_add_str(to, S("weir_request_duration_seconds_bucket"));
+        write_labels(to, s);
+        buf_printf(to, ",le=\"%s\"} %llu\n", buckets[b].le, (unsigned long long)cumulative);
+    }
+    buf_add_str(to, S("weir_request_duration_seconds_sum"));
+    write_labels(to, s);
+    buf_printf(to, "} %.6f\n", (double)c->latency_us_sum / 1e6);
+    buf_add_str(to, S("weir_request_duration_seconds_count"));
+    write_labels(to, s);
+    buf_printf(to, "} %llu\n", (unsigned long long)cumulative);
+}
+
+static void write_counter(struct buf *to, const char *name, const struct counter_series *s,
+                          uint64_t v)
+{
+    buf_printf(to, "%s", name);
+    write_labels(to, s);
+    buf_printf(to, "} %llu\n", (unsigned long long)v);
+}
+
+void counters_write_metrics(struct buf *to)
+{
+    uint32_t n = __atomic_load_n(&series_count, __ATOMIC_ACQUIRE);
+    struct counters c;
+
+    write_head(to, "weir_requests_total", "counter", "Requests to an endpoint by how they ended.");
+    for (uint32_t i = 0; i < n; i++) {
+        sum(series[i], &c);
+        for (uint32_t end = 0; end < END_COUNT; end++) {
+            buf_add_str(to, S("weir_requests_total"));
+            write_labels(to, series[i]);
+            buf_printf(to, ",result=\"%s\"} %llu\n", end_labels[end],
+                       (unsigned long long)c.ends[end]);
+        }
+    }
+    write_head(to, "weir_rows_total", "counter", "Rows scored.");
+    for (uint32_t i = 0; i < n; i++) {
+        sum(series[i], &c);
+        write_counter(to, "weir_rows_total", series[i], c.rows);
+    }
+    write_head(to, "weir_shadow_skipped_total", "counter",
+               "Shadow copies that were left out because the shadow queue was full.");
+    for (uint32_t i = 0; i < n; i++) {
+        sum(series[i], &c);
+        write_counter(to, "weir_shadow_skipped_total", series[i], c.shadow_skipped);
+    }
+    write_head(to, "weir_request_duration_seconds", "histogram",
+               "From the arrival of the request in this process to its answer.");
+    for (uint32_t i = 0; i < n; i++) {
+        sum(series[i], &c);
+        write_histogram(to, series[i], &c);
+    }
+}

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Counters of the data plane. A series belongs to one (endpoint, version, arm), lives for ever, and
+ * has one row of plain numbers for each loop, so that a loop counts without sharing a cache line
+ * and a counter never goes back when a plan is swapped. A reader sums the rows; every number is
+ * read and written whole, and the sum may be a few requests old.
+ */
+#pragma once
+
+#include "base/buf.h"
+
+#define COUNTERS_LOOPS_MAX 64
+#define COUNTERS_SERIES_MAX 65536
+#define COUNTERS_BUCKETS 15 /* the last is +Inf */
+
+/* What can become of a request: REQUEST(name, label, HTTP status). */
+enum request_end {
+#define REQUEST_END(name, label, help) END_##name,
+#include "serve/ends.def"
+#undef REQUEST_END
+    END_COUNT
+};
+
+struct counters {
+    _Alignas(64) uint64_t ends[END_COUNT];
+    uint64_t rows;
+    uint64_t latency_us_sum;
+    uint64_t latency_buckets[COUNTERS_BUCKETS]; /* not cumulative */
+    uint64_t shadow_skipped;                    /* copies that found the shadow queue full */
+};
+
+struct counter_series {
+    str endpoint, version, arm; /* owned, for ever */
+    uint32_t loops;
+    struct counters rows[]; /* one for each loop */
+};
+
+/* The series of a key, made if missing. Plan-load time only; takes a lock. NULL past the limit. */
+struct counter_series *counters_series(str endpoint, str version, str arm, uint32_t loops);
+
+static inline void counter_add(uint64_t *counter, uint64_t n)
+{
+    __atomic_store_n(counter, *counter + n, __ATOMIC_RELAXED); /* one writer: its loop */
+}
+
+/* Counts one finished request. Called by the loop that owns the row. */
+void counters_request(struct counters *c, enum request_end end, uint64_t rows, uint64_t latency_us);
+
+/* Process-wide figures that belong to no endpoint: one row for each loop. */
+struct loop_counters {
+    _Alignas(64) uint64_t connections_accepted, connections_open, connections_refused;
+    uint64_t requests, bad_requests, bytes_in, bytes_out;
+    uint64_t feedback_accepted, feedback_refused;
+    uint64_t turns, batches, batched_rows;
+};
+
+/* Appends the endpoint series in Prometheus text form 0.0.4. */
+void counters_write_metrics(struct buf *to);

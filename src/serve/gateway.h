@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The gateway: loops that answer requests by an immutable plan, a shadow worker, and the keeper of
+ * records. It knows no database and asks nobody while it answers.
+ *
+ *   gateway_new -> gateway_publish (a plan) -> gateway_start -> … gateway_publish again … ->
+ * gateway_free
+ */
+#pragma once
+
+#include "record/keeper.h"
+#include "serve/served.h"
+
+struct gateway_config {
+    const char *listen;       /* "127.0.0.1:8080" or "unix:/path" */
+    const char *state_dir;    /* blobs/, plan/, records/ live below it */
+    uint32_t loops;           /* 0 = CPUs of this process */
+    uint32_t connections_max; /* per loop; above, 503 and close */
+    uint32_t head_bytes_max;
+    uint64_t body_bytes_max;    /* of any request; an endpoint may be stricter */
+    int64_t idle_timeout_ns;    /* keep-alive connection without a request */
+    int64_t request_timeout_ns; /* from the first byte of a request to its last: slow clients */
+    bool records, monitors;
+    str server_name;                                      /* of GET /v2 */
+    str pseudonym_key;                                    /* HMAC key of user ids */
+    struct keeper_config keeper;                          /* its callbacks are set by the gateway */
+    void (*on_digest)(void *ctx, const struct digest *d); /* on the keeper thread; or NULL */
+    void *on_digest_ctx;
+    size_t ring_bytes;
+};
+
+struct gateway;
+
+/* Opens blobs, keeper and sockets; no request is accepted yet. Main thread. */
+NODISCARD int gateway_new(const struct gateway_config *cfg, struct gateway **ret_gw, struct err *e);
+void gateway_free(struct gateway *gw); /* stops; accepts NULL */
+DEFINE_AUTO_PTR(struct gateway, gateway_free)
+
+/* Starts the loops. */
+NODISCARD int gateway_start(struct gateway *gw, struct err *e);
+/* Stops accepting, lets answers under way finish (at most grace_ns), flushes the records. */
+void gateway_stop(struct gateway *gw, int64_t grace_ns);
+
+/* Builds the plan and hands it to the loops; each takes it over between two turns. On failure the
+ * last good plan stays. Blocks while models load: a worker thread, one at a time. */
+NODISCARD int gateway_publish(struct gateway *gw, str plan_hash, struct err *e);
+/* Hash of the plan handed out last, "" before the first. */
+void gateway_plan_hash(struct gateway *gw, char ret_hash[PLAN_HASH_SIZE]);
+bool gateway_ready(struct gateway *gw); /* a plan is live on every loop */
+
+uint16_t gateway_port(const struct gateway *gw); /* the bound port (for port 0), 0 for unix */
+struct keeper *gateway_keeper(struct gateway *gw);
+
+/* Looks for runs past their deadline and cancels them. Called every ~20 ms by the main thread. */
+void gateway_watchdog(struct gateway *gw);

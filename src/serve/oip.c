@@ -1,0 +1,241 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The Open Inference Protocol over REST: metadata, readiness and infer. An endpoint of the plan is
+ * a model of the protocol. Wordings and forms that real clients look at are kept: the JSON keys of
+ * the health answers, "Request for unknown model", a Content-Type without a charset.
+ */
+#include "serve/priv.h"
+
+/* --- Infer ------------------------------------------------------------------------------------ */
+
+static NODISCARD int write_infer(struct serve_loop *l, struct exchange *x,
+                                 const struct tensor *outputs, struct buf *body, struct err *e)
+{
+    struct infer_request *request = x->form_state;
+
+    (void)l;
+    if (!request->id.p)
+        request->id = (str){x->id, x->id_bytes};
+    TRY(infer_response_write(body, &x->version->response, request, outputs, STR_NULL,
+                             INFER_NONFINITE_NULL, &x->json_bytes, e));
+    if (request->any_binary)
+        x->content_type = "application/octet-stream";
+    else
+        x->json_bytes = 0;
+    return 0;
+}
+
+static const struct exchange_form oip_form = {"oip", write_infer};
+
+/* Splits the body by Inference-Header-Content-Length, when there is one. */
+static NODISCARD int split_body(struct conn *c, str body, str *ret_json, str *ret_raw,
+                                bool *ret_all_raw, struct err *e)
+{
+    str text = http1_known(&c->req.fields, HTTP1_F_INFERENCE_LENGTH);
+    uint64_t n;
+
+    *ret_json = body, *ret_raw = STR_NULL, *ret_all_raw = false;
+    if (!text.p)
+        return 0;
+    if (!str_to_u64(text, &n) || n > body.n)
+        return FAIL(e, INVALID_ARGUMENT,
+                    "Inference-Header-Content-Length is '" STR_F
+                    "', expected a number up to the %zu "
+                    "bytes of the body",
+                    STR_A(str_take(text, 32)), body.n);
+    *ret_json = str_take(body, n);
+    *ret_raw = (str){body.p + n, body.n - n};
+    *ret_all_raw = n == 0;
+    return 0;
+}
+
+static NODISCARD int read_infer(struct conn *c, struct served_endpoint *ep, struct tensor *inputs,
+                                str body, struct infer_request *request, struct err *e)
+{
+    static const struct infer_options options = {.null_is_nan = true};
+    struct arena *a = &c->l->turn;
+    str json, raw;
+    bool all_raw;
+
+    TRY(split_body(c, body, &json, &raw, &all_raw, e));
+    if (!all_raw)
+        return infer_request_read(json, raw, &ep->schema, &options, inputs, a, request, e);
+    if (ep->schema.input_count != 1)
+        return FAIL(e, INVALID_ARGUMENT,
+                    "a raw binary request needs a model with one input; '" STR_F "' has %u",
+                    STR_A(ep->plan.name), ep->schema.input_count);
+    return infer_request_read_raw(raw, &ep->schema, &inputs[0], request, e);
+}
+
+/* The key that keeps a caller on one version, and the deadline it asks for. */
+static str sticky_key(struct conn *c, const struct exchange *x, str parameters)
+{
+    const struct plan_endpoint *plan = &x->ep->plan;
+    str key = plan->sticky_header.n ? header_of(c, plan->sticky_header) : STR_NULL;
+
+    if (!key.n && plan->sticky_field.n && infer_parameter_get(parameters, plan->sticky_field, &key))
+        return key;
+    return key;
+}
+
+static void apply_timeout(struct exchange *x, str parameters)
+{
+    int64_t timeout_us;
+
+    if (infer_parameter_int(parameters, S("timeout"), &timeout_us) && timeout_us > 0 &&
+        timeout_us < INT64_MAX / 1000)
+        x->deadline_ns = MIN(x->deadline_ns, x->arrival_ns + timeout_us * 1000);
+}
+
+static NODISCARD int infer(struct conn *c, struct served_endpoint *ep, struct served_version *named,
+                           str body, struct err *e)
+{
+    struct served_version *into = named ? named : ep->champion;
+    struct infer_request *request;
+    struct tensor *inputs;
+    struct exchange *x = turn_begin(c->l, c, ep, into, &inputs);
+    int rc;
+
+    request = arena_alloc(&c->l->turn, sizeof(*request));
+    x->form = &oip_form;
+    x->form_state = request;
+    x->version = named;
+    rc = read_infer(c, ep, inputs, body, request, e);
+    if (!rc && request->rows > (int64_t)ep->plan.rows_max)
+        rc = FAIL(e, RESOURCE_EXHAUSTED,
+                  "%lld rows, endpoint '" STR_F "' takes at most %u in a request",
+                  (long long)request->rows, STR_A(ep->plan.name), ep->plan.rows_max);
+    if (!rc && request->rows < 1)
+        rc = FAIL(e, INVALID_ARGUMENT, "the request has no rows");
+    if (!rc) {
+        exchange_identify(c, x, request->id, STR_NULL);
+        apply_timeout(x, request->parameters);
+        rc = turn_commit(c->l, x, into, ep->batched ? (uint32_t)request->rows : 1,
+                         sticky_key(c, x, request->parameters), e);
+    }
+    if (rc)
+        turn_drop(c->l, x);
+    return rc;
+}
+
+void oip_infer(struct conn *c, const struct route_match *m, str body)
+{
+    struct served_endpoint *ep = route_endpoint(c, m->model);
+    struct served_version *named = NULL;
+    struct err e;
+
+    if (!ep)
+        return;
+    if (m->version.n && !(named = served_version_find(ep, m->version))) {
+        (void)FAIL(&e, NOT_FOUND, "Request for unknown model: '" STR_F "' has no version " STR_F,
+                   STR_A(m->model), STR_A(m->version));
+        exchange_refuse(c, ep, &e, NULL, STR_NULL);
+        return;
+    }
+    if (infer(c, ep, named, body, &e))
+        exchange_refuse(c, ep, &e, NULL, STR_NULL);
+}
+
+/* --- Metadata --------------------------------------------------------------------------------- */
+
+void oip_server(struct conn *c, const struct route_match *m, str body)
+{
+    struct buf *to = &c->l->body;
+    struct json_out o;
+
+    (void)m, (void)body;
+    buf_clear(to);
+    jo_begin(&o, to);
+    jo_object(&o);
+    jo_kstr(&o, S("name"), gateway_config(c->l->gw)->server_name);
+    jo_kstr(&o, S("version"), S(WEIR_VERSION));
+    jo_key(&o, S("extensions"));
+    jo_array(&o);
+    jo_str(&o, S("binary_tensor_data"));
+    jo_str(&o, S("classification"));
+    jo_str(&o, S("parameters"));
+    jo_array_end(&o);
+    jo_object_end(&o);
+    conn_answer(c, 200, "application/json", buf_str(to));
+}
+
+void oip_models(struct conn *c, const struct route_match *m, str body)
+{
+    const struct served_plan *plan = c->l->plan;
+    struct buf *to = &c->l->body;
+    struct json_out o;
+
+    (void)m, (void)body;
+    buf_clear(to);
+    jo_begin(&o, to);
+    jo_object(&o);
+    jo_key(&o, S("models"));
+    jo_array(&o);
+    for (size_t i = 0; plan && i < plan->endpoint_count; i++)
+        jo_str(&o, plan->endpoints[i]->plan.name);
+    jo_array_end(&o);
+    jo_object_end(&o);
+    conn_answer(c, 200, "application/json", buf_str(to));
+}
+
+static void write_tensors(struct json_out *o, str key, const struct tensor_spec *specs, uint32_t n)
+{
+    jo_key(o, key);
+    jo_array(o);
+    for (uint32_t i = 0; i < n; i++) {
+        jo_object(o);
+        jo_kstr(o, S("name"), specs[i].name);
+        jo_kstr(o, S("datatype"), str_of(tensor_type_name(specs[i].datatype)));
+        jo_key(o, S("shape"));
+        jo_array(o);
+        for (uint32_t d = 0; d < specs[i].rank; d++)
+            jo_int(o, specs[i].shape[d]);
+        jo_array_end(o);
+        jo_object_end(o);
+    }
+    jo_array_end(o);
+}
+
+void oip_metadata(struct conn *c, const struct route_match *m, str body)
+{
+    struct served_endpoint *ep = route_endpoint(c, m->model);
+    struct buf *to = &c->l->body;
+    struct json_out o;
+
+    (void)body;
+    if (!ep)
+        return;
+    buf_clear(to);
+    jo_begin(&o, to);
+    jo_object(&o);
+    jo_kstr(&o, S("name"), ep->plan.name);
+    jo_key(&o, S("versions"));
+    jo_array(&o);
+    for (size_t i = 0; i < ep->version_count; i++)
+        jo_str(&o, ep->versions[i].text);
+    jo_array_end(&o);
+    jo_kstr(&o, S("platform"), ep->champion->plan->platform);
+    write_tensors(&o, S("inputs"), ep->schema.inputs, ep->schema.input_count);
+    write_tensors(&o, S("outputs"), ep->schema.outputs, ep->schema.output_count);
+    jo_object_end(&o);
+    conn_answer(c, 200, "application/json", buf_str(to));
+}
+
+void oip_ready(struct conn *c, const struct route_match *m, str body)
+{
+    struct served_endpoint *ep = route_endpoint(c, m->model);
+    struct buf *to = &c->l->body;
+    struct json_out o;
+
+    (void)body;
+    if (!ep)
+        return;
+    buf_clear(to);
+    jo_begin(&o, to);
+    jo_object(&o);
+    jo_kstr(&o, S("name"), ep->plan.name);
+    jo_kbool(&o, S("ready"), !m->version.n || served_version_find(ep, m->version));
+    jo_object_end(&o);
+    conn_answer(c, !m->version.n || served_version_find(ep, m->version) ? 200 : 404,
+                "application/json", buf_str(to));
+}

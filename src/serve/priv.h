@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Inside the gateway: one serve_loop for each serving thread, its connections, and the exchanges
+ * (requests) of the turn under way.
+ *
+ * The life of a request. A connection reads what the socket has; each complete request becomes an
+ * exchange: its rows are parsed straight into the lane of the endpoint's champion and moved to
+ * another lane where the routing says so. At the end of the turn (or earlier, when a lane or the
+ * table of exchanges is full) turn_flush() runs each lane once, writes all answers in the order of
+ * arrival, and puts the records into the ring. So nothing is in flight between turns: that is where
+ * a new plan is taken over, and why an old one can be let go.
+ */
+#pragma once
+
+#include "loop/listen.h"
+#include "loop/thread.h"
+#include "record/ring.h"
+#include "base/random.h"
+#include "serve/gateway.h"
+#include "serve/served.h"
+#include "wire/http1.h"
+
+#define EXCHANGES_MAX 1024  /* in one turn of one loop; then the turn is flushed early */
+#define LANES_DIRTY_MAX 256 /* models used in one turn */
+#define REQUEST_ID_MAX RECORD_ID_MAX
+
+struct serve_loop;
+struct exchange;
+
+/* How the answer to an exchange is written: one for each protocol form. */
+struct exchange_form {
+    const char *name;
+    /* Writes the body of the answer of `x` from `outputs` (its own rows only). */
+    NODISCARD int (*write)(struct serve_loop *l, struct exchange *x, const struct tensor *outputs,
+                           struct buf *body, struct err *e);
+};
+
+struct exchange {
+    struct conn *conn;
+    struct served_endpoint *ep;
+    struct served_version *version;
+    const struct exchange_form *form;
+    void *form_state;      /* of the turn's arena */
+    uint32_t row_at, rows; /* in the lane of the version */
+    int64_t arrival_ns;    /* monotonic */
+    int64_t wall_ns;
+    int64_t deadline_ns;
+    const char *content_type;
+    size_t json_bytes; /* > 0: the body is followed by raw tensors */
+    unsigned char user[RECORD_USER_BYTES];
+    bool has_user;
+    bool keep_alive;
+    uint8_t id_bytes;
+    char id[REQUEST_ID_MAX];
+};
+
+/* A connection of one loop. */
+struct conn {
+    struct loop_fd watch;
+    struct serve_loop *l;
+    struct conn *next, *prev;  /* all connections of the loop, least recently active first */
+    struct conn *touched_next; /* with work in this turn */
+    bool touched;
+    bool closing;           /* after what is in `out` */
+    bool paused;            /* requests wait in `in` until the peer reads its answers */
+    bool ended;             /* the peer will send nothing more */
+    uint32_t pending;       /* exchanges of this turn not yet answered */
+    int64_t active_ns;      /* last byte in or out */
+    int64_t request_ns;     /* arrival of the first byte of an incomplete request, 0 = none */
+    uint64_t hold_position; /* answers wait until this ring position is on disk; 0 = no */
+    size_t parsed;          /* bytes of `in` that belong to requests already taken */
+    struct http1_parser parser;
+    struct http1_request req;
+    struct loop_task more; /* goes on reading in the next turn */
+    struct buf in, out;
+    size_t sent; /* bytes of `out` already written */
+};
+
+struct serve_loop {
+    struct gateway *gw;
+    uint32_t index;
+    struct loop *loop;
+    struct thread thread;
+    struct listener listener;
+    struct mailbox mailbox;
+    struct loop_hook turn_end;
+    struct loop_timer sweep;  /* idle and slow connections */
+    struct served_plan *plan; /* what this loop serves; NULL before the first plan */
+    struct arena turn;        /* reset when a turn ends */
+    struct exchange exchanges[EXCHANGES_MAX];
+    uint32_t exchange_count;
+    struct lane *dirty[LANES_DIRTY_MAX];
+    uint32_t dirty_count;
+    struct conn *conns_first, *conns_last;
+    struct conn *touched;
+    uint32_t held;            /* connections whose answers wait for the disk */
+    struct mail durable_mail; /* from the keeper: something was flushed */
+    bool durable_posted;      /* atomic: durable_mail is under way */
+    char date_line[HTTP1_DATE_LINE_BYTES + 1];
+    int64_t date_s;
+    uint32_t conn_count;
+    struct buf body;
+    struct record_ring *ring; /* NULL: records are off */
+    struct rng rng;
+    struct loop_counters counters;
+    int64_t now_ns, wall_ns; /* of this turn */
+    int64_t ran_ns;          /* when the runs of this flush were over */
+};
+
+/* --- turn.c: gathering, running, answering ---------------------------------------------------- */
+
+/* Begins a request of `ep`: it is in the list of the turn, and *ret_inputs are tensors over the
+ * free end of the lane of `read_into`, for a reader of at most rows_max rows. Flushes the turn
+ * first where there is no room for it. */
+struct exchange *turn_begin(struct serve_loop *l, struct conn *c, struct served_endpoint *ep,
+                            struct served_version *read_into, struct tensor **ret_inputs)
+    RUNS_ON(on_loop);
+/* Takes back the newest exchange (its request was refused). */
+void turn_drop(struct serve_loop *l, struct exchange *x) RUNS_ON(on_loop);
+/* The request is read: `rows` rows lie at the end of the lane of `read_into`. Routes it, moves the
+ * rows, and leaves x ready for the flush. Fails when it must be shed. */
+NODISCARD int turn_commit(struct serve_loop *l, struct exchange *x,
+                          struct served_version *read_into, uint32_t rows, str sticky_key,
+                          struct err *e) RUNS_ON(on_loop);
+void turn_flush(struct serve_loop *l) RUNS_ON(on_loop);
+
+/* --- conn.c ----------------------------------------------------------------------------------- */
+
+void conn_accept(struct loop *loop, struct listener *li, int fd, const struct addr *peer);
+void conn_close(struct conn *c) RUNS_ON(on_loop);
+/* Answers. conn_answer flushes the turn first when earlier requests of the connection are pending.
+ */
+void conn_answer(struct conn *c, int status, const char *content_type, str body) RUNS_ON(on_loop);
+void conn_answer_error(struct conn *c, const struct err *e) RUNS_ON(on_loop); /* OIP form */
+void conn_write_response(struct conn *c, int status, const char *content_type, str request_id,
+                         size_t json_bytes, bool keep_alive, str body) RUNS_ON(on_loop);
+void conns_turn_end(struct loop *loop, struct loop_hook *h); /* answers, sends, compacts */
+void conns_close_all(struct serve_loop *l) RUNS_ON(on_loop);
+void conns_release_held(struct serve_loop *l) RUNS_ON(on_loop);
+void conns_sweep(struct loop *loop, struct loop_timer *t); /* timeouts */
+
+/* --- route.c ---------------------------------------------------------------------------------- */
+
+struct route_match {
+    str model;   /* endpoint name */
+    str version; /* empty when the path has none */
+};
+/* One request, complete with its body. Answers it or leaves an exchange. */
+void route_request(struct conn *c, str body) RUNS_ON(on_loop);
+
+/* Handlers named in routes.def. */
+typedef void (*route_fn)(struct conn *c, const struct route_match *m, str body);
+#define ROUTE(method, path, handler, help) \
+    void handler(struct conn *c, const struct route_match *m, str body);
+#include "serve/routes.def"
+#undef ROUTE
+
+/* The endpoint of a request, or an answered error and NULL. */
+struct served_endpoint *route_endpoint(struct conn *c, str name) RUNS_ON(on_loop);
+/* Sets id, user and deadline of an exchange from headers; `id` and `user` from the body win. */
+void exchange_identify(struct conn *c, struct exchange *x, str id, str user) RUNS_ON(on_loop);
+str header_of(const struct conn *c, str name); /* STR_NULL when absent */
+struct buf *answer_begin(struct conn *c);      /* the loop's scratch for a body, empty */
+/* Counts, records and answers a refused request of an endpoint. */
+void exchange_refuse(struct conn *c, struct served_endpoint *ep, const struct err *e,
+                     const char *content_type, str body) RUNS_ON(on_loop);
+
+/* --- reading.c: what the outputs of a row mean --------------------------------------------------
+ */
+
+struct row_reading {
+    int32_t cls;  /* index of the class, or -1 */
+    str cls_text; /* when the label is text or has no class list */
+    int64_t cls_int;
+    bool has_int;
+    double score;      /* probability of the positive class, or of the class given; NaN = none */
+    double confidence; /* probability of the class given; NaN = none */
+    double value;      /* regression; NaN = none */
+};
+void reading_of_row(const struct plan_signature *sig, const struct tensor *outputs, uint32_t row,
+                    struct row_reading *ret);
+
+/* --- recording.c ------------------------------------------------------------------------------ */
+
+/* Puts the rows of x and their outputs on record; returns the ring position (0: not recorded). */
+uint64_t record_exchange(struct record_ring *ring, const struct exchange *x, enum record_kind kind,
+                         const struct served_version *v, const struct tensor *inputs,
+                         const struct tensor *outputs, int status, uint64_t latency_us) HOT;
+
+/* --- shadow.c --------------------------------------------------------------------------------- */
+
+struct shadow;
+struct shadow *gateway_shadow(struct gateway *gw);
+const struct gateway_config *gateway_config(const struct gateway *gw);
+uint64_t gateway_loop_sum(const struct gateway *gw, size_t at); /* of a field of loop_counters */
+void gateway_loop_has_plan(struct gateway *gw);                 /* a loop took the new plan over */
+NODISCARD int shadow_new(struct gateway *gw, struct shadow **ret_shadow, struct err *e);
+void shadow_free(struct shadow *s); /* stops its thread; accepts NULL */
+/* Copies the rows of x for the shadow version; drops and counts when the queue is full. Any loop.
+ */
+void shadow_offer(struct shadow *s, struct serve_loop *l, const struct exchange *x,
+                  const struct tensor *inputs) HOT;

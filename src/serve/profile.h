@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The data plane's view of a profile part: the cells into which the values of each column fall.
+ * What the counts mean is control's business (watch/).
+ */
+#pragma once
+
+#include "plan/plan.h"
+#include "record/schema.h"
+
+/*
+ * Reads the profile `hash` and gives a spec for each of the n columns (features, then outputs),
+ * NULL where the profile knows none of that name. Specs live for ever, as record schemas need, and
+ * are shared by equal hashes. Worker thread.
+ */
+NODISCARD int profile_cells_load(struct blobs *blobs, str hash, const struct record_column *columns,
+                                 uint32_t n, const struct cells_spec *const **ret_specs,
+                                 uint64_t *ret_hash, struct err *e);

@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "serve/priv.h"
+
+#include <math.h>
+#include <stdio.h>
+
+static double number_at(const struct tensor *t, size_t i)
+{
+    const void *p = t->data;
+
+    switch (t->spec->datatype) {
+    case TENSOR_FP32:
+        return (double)((const float *)p)[i];
+    case TENSOR_FP64:
+        return ((const double *)p)[i];
+    case TENSOR_INT64:
+        return (double)((const int64_t *)p)[i];
+    case TENSOR_INT32:
+        return (double)((const int32_t *)p)[i];
+    case TENSOR_BOOL:
+    case TENSOR_UINT8:
+        return (double)((const uint8_t *)p)[i];
+    default:
+        return NAN;
+    }
+}
+
+static size_t row_elements(const struct tensor *t)
+{
+    return t->rank && t->shape[0] > 0 ? t->count / (size_t)t->shape[0] : t->count;
+}
+
+static int32_t argmax(const struct tensor *t, size_t at, size_t n)
+{
+    int32_t best = -1;
+    double most = -INFINITY;
+
+    for (size_t i = 0; i < n; i++)
+        if (number_at(t, at + i) > most)
+            most = number_at(t, at + i), best = (int32_t)i;
+    return best;
+}
+
+static void read_label(const struct plan_reading *r, const struct tensor *t, uint32_t row,
+                       struct row_reading *ret)
+{
+    char text[24];
+
+    if (t->spec->datatype == TENSOR_BYTES) {
+        ret->cls_text = ((const str *)t->data)[row];
+    } else {
+        ret->has_int = true;
+        ret->cls_int = (int64_t)number_at(t, row);
+        ret->cls_text =
+            (str){text, (size_t)snprintf(text, sizeof(text), "%lld", (long long)ret->cls_int)};
+    }
+    for (size_t i = 0; i < r->class_count; i++)
+        if (str_eq(r->classes[i], ret->cls_text))
+            ret->cls = (int32_t)i;
+    if (ret->has_int)
+        ret->cls_text = STR_NULL; /* it pointed into this frame */
+}
+
+static void read_probabilities(const struct plan_reading *r, const struct tensor *t, uint32_t row,
+                               struct row_reading *ret)
+{
+    size_t n = row_elements(t), at = row * n;
+
+    if (r->positive >= 0 && r->threshold == r->threshold && n == 2)
+        ret->cls =
+            number_at(t, at + (size_t)r->positive) >= r->threshold ? r->positive : 1 - r->positive;
+    else if (ret->cls < 0)
+        ret->cls = argmax(t, at, n);
+    if (ret->cls < 0 || (size_t)ret->cls >= n)
+        return;
+    ret->confidence = number_at(t, at + (size_t)ret->cls);
+    ret->score = r->positive >= 0 ? number_at(t, at + (size_t)r->positive) : ret->confidence;
+}
+
+void reading_of_row(const struct plan_signature *sig, const struct tensor *outputs, uint32_t row,
+                    struct row_reading *ret)
+{
+    const struct plan_reading *r = &sig->reading;
+
+    *ret = (struct row_reading){.cls = -1, .score = NAN, .confidence = NAN, .value = NAN};
+    if (r->label >= 0)
+        read_label(r, &outputs[r->label], row, ret);
+    if (r->probabilities >= 0)
+        read_probabilities(r, &outputs[r->probabilities], row, ret);
+    if (r->value >= 0)
+        ret->value = number_at(&outputs[r->value], row * row_elements(&outputs[r->value]));
+}

@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * From the tensors of an exchange to rows of its record. The common form, one FP32 input tensor and
+ * FP32 outputs, is copied with one memcpy for each tensor and row; other forms go column by column.
+ */
+#include "serve/priv.h"
+
+static double element(const struct tensor *t, size_t i)
+{
+    const void *p = t->data;
+
+    switch (t->spec->datatype) {
+#define NUMBER(type, c_type) \
+    case TENSOR_##type:      \
+        return (double)((const c_type *)p)[i];
+        NUMBER(BOOL, uint8_t)
+        NUMBER(UINT8, uint8_t)
+        NUMBER(UINT16, uint16_t)
+        NUMBER(UINT32, uint32_t)
+        NUMBER(UINT64, uint64_t)
+        NUMBER(INT8, int8_t)
+        NUMBER(INT16, int16_t)
+        NUMBER(INT32, int32_t)
+        NUMBER(INT64, int64_t)
+        NUMBER(FP32, float)
+        NUMBER(FP64, double)
+#undef NUMBER
+    default:
+        return __builtin_nan("");
+    }
+}
+
+static void put_slow(struct record_out *o, const struct tensor *t, size_t at, uint32_t column,
+                     size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (t->spec->datatype == TENSOR_BYTES)
+            record_put_text(o, column + (uint32_t)i, ((const str *)t->data)[at + i]);
+        else
+            record_put_number(o, column + (uint32_t)i, element(t, at + i));
+    }
+}
+
+/* Row `row` of each tensor into the columns from `column` on; returns the column after them. */
+static uint32_t put_row(struct record_out *o, const struct tensor *tensors, uint32_t count,
+                        uint32_t row, uint32_t column)
+{
+    for (uint32_t t = 0; t < count; t++) {
+        size_t n = (size_t)tensor_row_elements(tensors[t].spec);
+
+        if (tensors[t].spec->datatype == TENSOR_FP32)
+            memcpy(o->row + o->schema->columns[column].at, (const float *)tensors[t].data + row * n,
+                   n * sizeof(float));
+        else
+            put_slow(o, &tensors[t], row * n, column, n);
+        column += (uint32_t)n;
+    }
+    return column;
+}
+
+static size_t text_bytes(const struct tensor *tensors, uint32_t count, uint32_t rows)
+{
+    size_t sum = 0;
+
+    for (uint32_t t = 0; t < count; t++) {
+        if (tensors[t].spec->datatype != TENSOR_BYTES)
+            continue;
+        for (size_t i = 0; i < rows * (size_t)tensor_row_elements(tensors[t].spec); i++)
+            sum += ((const str *)tensors[t].data)[i].n;
+    }
+    return sum;
+}
+
+static uint64_t record_part(struct record_ring *ring, const struct exchange *x,
+                            const struct record_meta *meta, const struct tensor *inputs,
+                            const struct tensor *outputs, size_t text)
+{
+    const struct record_schema *s = meta->schema;
+    struct record_out o;
+
+    if (!record_begin(ring, meta, text, &o))
+        return 0;
+    for (uint32_t row = meta->row_first; row < meta->row_first + meta->row_count; row++) {
+        uint32_t column = put_row(&o, inputs, x->ep->schema.input_count, row, 0);
+
+        ASSERT(column == s->feature_count);
+        if (outputs)
+            column = put_row(&o, outputs, x->ep->schema.output_count, row, column);
+        record_next_row(&o);
+    }
+    return record_commit(ring, &o);
+}
+
+uint64_t record_exchange(struct record_ring *ring, const struct exchange *x, enum record_kind kind,
+                         const struct served_version *v, const struct tensor *inputs,
+                         const struct tensor *outputs, int status, uint64_t latency_us)
+{
+    struct record_meta meta = {
+        .schema = v->schema,
+        .kind = kind,
+        .arm = v->arm,
+        .flags = (uint16_t)((outputs ? 0 : RECORD_ERROR) |
+                            (x->ep->plan.durable_log ? RECORD_DURABLE_WANTED : 0)),
+        .http_status = (uint16_t)status,
+        .wall_ns = x->wall_ns,
+        .latency_us = (uint32_t)MIN(latency_us, (uint64_t)UINT32_MAX),
+        .request_id = {x->id, x->id_bytes},
+        .user = x->has_user ? x->user : NULL,
+    };
+    uint32_t rows = outputs ? x->rows : 0, rows_max;
+    uint64_t position = 0;
+    size_t text = 0;
+
+    if (!v->schema)
+        return 0;
+    if (v->schema->has_text && rows)
+        text = text_bytes(inputs, x->ep->schema.input_count, rows) +
+               text_bytes(outputs, x->ep->schema.output_count, rows);
+    rows_max = record_rows_max(v->schema, rows ? text / rows : 0);
+    do {
+        meta.row_count = MIN(rows - meta.row_first, rows_max);
+        position = record_part(ring, x, &meta, inputs, outputs, text);
+        meta.row_first += meta.row_count;
+    } while (meta.row_first < rows);
+    return position;
+}

@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * From a request to its handler. Routes are a table of paths whose segments are literal, {m} or
+ * {v}; a path is cut once and held against the routes that have as many segments. What matches no
+ * path is 404, a path with another method 405.
+ */
+#include "serve/priv.h"
+
+#include "base/hash.h"
+#include "base/time.h"
+
+#define SEGMENTS_MAX 7
+
+static const struct {
+    enum http1_method method;
+    str path;
+    route_fn fn;
+} routes[] = {
+#define ROUTE(method, path, handler, help) {HTTP1_M_##method, S_INIT(path), handler},
+#include "serve/routes.def"
+#undef ROUTE
+};
+
+static uint32_t cut(str path, str segments[SEGMENTS_MAX])
+{
+    uint32_t n = 0;
+
+    while (n < SEGMENTS_MAX && http1_path_next(&path, &segments[n]))
+        n++;
+    return n;
+}
+
+static bool matches(str pattern, const str *segments, uint32_t n, struct route_match *m)
+{
+    str want;
+
+    for (uint32_t i = 0; i < n; i++) {
+        if (!http1_path_next(&pattern, &want))
+            return false;
+        if (str_eq(want, S("{m}")))
+            m->model = segments[i];
+        else if (str_eq(want, S("{v}")))
+            m->version = segments[i];
+        else if (!str_eq(want, segments[i]))
+            return false;
+    }
+    return !http1_path_next(&pattern, &want);
+}
+
+/* Names arrive percent-encoded: decoded once, here. */
+static NODISCARD int decode(struct conn *c, str *name, struct err *e)
+{
+    char *out;
+
+    if (!name->n || str_find_char(*name, '%') < 0)
+        return 0;
+    out = arena_alloc(&c->l->turn, name->n);
+    return http1_segment_decode(*name, out, name->n, name, e);
+}
+
+static void not_found(struct conn *c, bool other_method)
+{
+    struct err e;
+
+    if (other_method)
+        (void)FAIL(&e, UNIMPLEMENTED, "method " STR_F " is not allowed here",
+                   STR_A(str_take(c->req.method_text, 16)));
+    else
+        (void)FAIL(&e, NOT_FOUND, "no such path: " STR_F, STR_A(str_take(c->req.path, 128)));
+    if (c->pending)
+        turn_flush(c->l);
+    infer_error_write(answer_begin(c), str_of(e.msg));
+    conn_answer(c, other_method ? 405 : 404, "application/json", buf_str(&c->l->body));
+}
+
+void route_request(struct conn *c, str body)
+{
+    str segments[SEGMENTS_MAX];
+    uint32_t n = cut(c->req.path, segments);
+    enum http1_method method = c->req.method == HTTP1_M_HEAD ? HTTP1_M_GET : c->req.method;
+    bool other_method = false;
+
+    for (size_t i = 0; i < ARRAY_LEN(routes); i++) {
+        struct route_match m = {0};
+        struct err e;
+
+        if (!matches(routes[i].path, segments, n, &m))
+            continue;
+        if (routes[i].method != method) {
+            other_method = true;
+            continue;
+        }
+        if (decode(c, &m.model, &e) || decode(c, &m.version, &e)) {
+            conn_answer_error(c, &e);
+            return;
+        }
+        routes[i].fn(c, &m, body);
+        return;
+    }
+    not_found(c, other_method);
+}
+
+str header_of(const struct conn *c, str name)
+{
+    return http1_field(&c->req.fields, name);
+}
+
+struct served_endpoint *route_endpoint(struct conn *c, str name)
+{
+    struct served_endpoint *ep = c->l->plan ? served_plan_find(c->l->plan, name) : NULL;
+    struct err e;
+
+    if (ep && ep->champion)
+        return ep;
+    if (ep)
+        (void)FAIL(&e, UNAVAILABLE,
+                   "model '" STR_F "' is not ready: no version is promoted; register a "
+                   "model and promote it",
+                   STR_A(ep->plan.name));
+    else
+        (void)FAIL(&e, NOT_FOUND, "Request for unknown model: '" STR_F "' is not found",
+                   STR_A(str_take(name, 128)));
+    if (ep)
+        counters_request(&ep->unready->rows[c->l->index], END_NOT_READY, 0, 0);
+    conn_answer_error(c, &e);
+    return NULL;
+}
+
+void exchange_identify(struct conn *c, struct exchange *x, str id, str user)
+{
+    char text[UUID_SIZE];
+
+    if (!id.n)
+        id = http1_known(&c->req.fields, HTTP1_F_X_REQUEST_ID);
+    if (!id.n) {
+        uuid_v7(x->wall_ns, text);
+        id = (str){text, UUID_SIZE - 1};
+    }
+    x->id_bytes = (uint8_t)MIN(id.n, (size_t)REQUEST_ID_MAX);
+    memcpy(x->id, id.p, x->id_bytes);
+    x->keep_alive = c->req.keep_alive;
+    x->deadline_ns = x->arrival_ns + (int64_t)x->ep->plan.timeout_ns;
+    if (user.n) {
+        unsigned char digest[SHA256_BYTES];
+
+        hmac_sha256(gateway_config(c->l->gw)->pseudonym_key, user, digest);
+        memcpy(x->user, digest, RECORD_USER_BYTES);
+        x->has_user = true;
+    }
+}
+
+/* --- Refusals --------------------------------------------------------------------------------- */
+
+static int refusal_status(const struct err *e)
+{
+    return e->code == CODE_RESOURCE_EXHAUSTED ? 413 : code_http_status(e->code);
+}
+
+static void refusal_record(struct conn *c, struct served_endpoint *ep, int status)
+{
+    struct serve_loop *l = c->l;
+    struct exchange x = {.conn = c,
+                         .ep = ep,
+                         .version = ep->champion,
+                         .arrival_ns = l->now_ns,
+                         .wall_ns = l->wall_ns};
+
+    exchange_identify(c, &x, STR_NULL, STR_NULL);
+    if (l->ring)
+        (void)record_exchange(l->ring, &x, RECORD_PREDICT, ep->champion, NULL, NULL, status, 0);
+}
+
+void exchange_refuse(struct conn *c, struct served_endpoint *ep, const struct err *e,
+                     const char *content_type, str body)
+{
+    int status = refusal_status(e);
+    uint64_t us = (uint64_t)((time_mono_ns() - c->l->now_ns) / NS_PER_US);
+
+    counters_request(&ep->champion->counters->rows[c->l->index],
+                     e->code == CODE_UNAVAILABLE ? END_SHED
+                     : status < 500              ? END_INVALID
+                                                 : END_FAILED,
+                     0, us);
+    refusal_record(c, ep, status);
+    if (content_type) {
+        conn_answer(c, status, content_type, body);
+        return;
+    }
+    if (c->pending)
+        turn_flush(c->l);
+    infer_error_write(answer_begin(c), str_of(e->msg));
+    conn_answer(c, status, "application/json", buf_str(&c->l->body));
+}

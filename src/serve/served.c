@@ -1,0 +1,414 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Building what a plan says, off the loops.
+ *
+ * References: a served_plan holds its endpoints, an endpoint the models of its versions. Sharing is
+ * looked up in the previous plan only; there is no global cache to fall out of step. What no plan
+ * and no shadow job holds any more is unloaded by whoever lets go last.
+ *
+ * Invariants: everything reachable from a published plan is immutable, except lanes (each owned by
+ * one loop) and counters. Columns without cells are legal; a model without flat columns is served,
+ * its requests are counted and timed, but has no features on record.
+ */
+#include "serve/served.h"
+
+#include "base/hash.h"
+#include "base/mem.h"
+#include "serve/profile.h"
+
+#include <stdatomic.h>
+
+#define FLAT_OUTPUTS_MAX 64u /* output numbers of a row that go on record */
+
+/* --- Models --------------------------------------------------------------------------------- */
+
+static void served_model_unref(struct served_model *m)
+{
+    if (!m || __atomic_sub_fetch(&m->refs, 1, __ATOMIC_ACQ_REL) > 0)
+        return;
+    for (uint32_t i = 0; i < m->lane_count; i++)
+        runtime_slot_free(m->lanes[i].slot);
+    runtime_unload(m->model);
+    mem_free((char *)m->key.p);
+    mem_free(m);
+}
+DEFINE_AUTO_PTR(struct served_model, served_model_unref)
+
+static struct served_model *model_find(struct served_plan *previous, str key)
+{
+    for (size_t i = 0; previous && i < previous->endpoint_count; i++) {
+        struct served_endpoint *ep = previous->endpoints[i];
+
+        for (size_t v = 0; v < ep->version_count; v++)
+            if (str_eq(ep->versions[v].model->key, key))
+                return ep->versions[v].model;
+    }
+    return NULL;
+}
+
+static NODISCARD int model_load(const struct served_config *cfg, const struct plan_version *v,
+                                str key, uint32_t rows, struct served_model **ret_model,
+                                struct err *e)
+{
+    uint32_t lanes = cfg->loops + 1;
+    AUTO(served_model_unrefp)
+    struct served_model *m = mem_zalloc(sizeof(struct served_model) + lanes * sizeof(struct lane));
+    AUTO(arena_done) struct arena a;
+    struct runtime_options options = {.threads = 1};
+    char *path;
+
+    arena_init(&a, 0);
+    m->refs = 1;
+    m->key = (str){mem_dupz(key.p, key.n), key.n};
+    m->lane_rows = rows;
+    TRY(blobs_path(cfg->blobs, v->artifact, &a, &path, e));
+    TRY(runtime_load(v->platform, path, &options, &m->model, e));
+    for (; m->lane_count < lanes; m->lane_count++)
+        TRY(runtime_slot_new(m->model, rows, 0, &m->lanes[m->lane_count].slot, e));
+    *ret_model = TAKE(m);
+    return 0;
+}
+
+static NODISCARD int model_get(const struct served_config *cfg, struct served_plan *previous,
+                               struct served_endpoint *ep, const struct plan_version *v,
+                               struct served_model **ret_model, struct err *e)
+{
+    uint32_t rows = MAX((uint32_t)SERVED_LANE_ROWS_MIN, ep->plan.rows_max);
+    str key = arena_printf(&ep->arena, STR_F ":" STR_F ":%u", STR_A(v->platform),
+                           STR_A(v->artifact), rows);
+    struct served_model *m = model_find(previous, key);
+
+    /* Another version of this endpoint may be the same file: a re-registered model. */
+    for (size_t i = 0; !m && i < ep->version_count; i++)
+        if (str_eq(ep->versions[i].model->key, key))
+            m = ep->versions[i].model;
+    if (!m)
+        return model_load(cfg, v, key, rows, ret_model, e);
+    __atomic_add_fetch(&m->refs, 1, __ATOMIC_RELAXED);
+    *ret_model = m;
+    return 0;
+}
+
+/* --- What goes on record -------------------------------------------------------------------- */
+
+static enum record_type record_type_of(enum tensor_type type)
+{
+    switch (tensor_type_kind(type)) {
+    case TENSOR_KIND_TEXT:
+        return RECORD_STR;
+    case TENSOR_KIND_FLOAT:
+        return type == TENSOR_FP32 ? RECORD_F32 : RECORD_F64;
+    default:
+        return RECORD_I64;
+    }
+}
+
+/* Elements of a row over all tensors, or 0 when some tensor is not flat, or they are too many. */
+static uint32_t flat_elements(const struct tensor_spec *specs, uint32_t n, uint32_t max)
+{
+    uint64_t sum = 0;
+
+    for (uint32_t i = 0; i < n; i++) {
+        int64_t elements = tensor_row_elements(&specs[i]);
+
+        if (elements <= 0)
+            return 0;
+        sum += (uint64_t)elements;
+    }
+    return sum <= max ? (uint32_t)sum : 0;
+}
+
+static str column_name(struct served_endpoint *ep, const struct tensor_spec *specs, uint32_t tensor,
+                       uint32_t element, bool is_input)
+{
+    const struct plan_signature *sig = &ep->plan.signature;
+
+    for (uint32_t c = 0; is_input && c < sig->column_count; c++)
+        if (sig->columns[c].tensor == tensor && sig->columns[c].position == element)
+            return sig->columns[c].name;
+    if (tensor_row_elements(&specs[tensor]) == 1)
+        return specs[tensor].name;
+    return arena_printf(&ep->arena, STR_F "_%u", STR_A(specs[tensor].name), element);
+}
+
+static struct record_column *columns_add(struct served_endpoint *ep,
+                                         const struct tensor_spec *specs, uint32_t n, bool is_input,
+                                         struct record_column *at)
+{
+    for (uint32_t t = 0; t < n; t++)
+        for (uint32_t i = 0; i < tensor_row_elements(&specs[t]); i++)
+            *at++ = (struct record_column){.name = column_name(ep, specs, t, i, is_input),
+                                           .type = record_type_of(specs[t].datatype)};
+    return at;
+}
+
+/* The index among the flat outputs of the first element of output `tensor`. */
+static uint32_t output_at(const struct plan_signature *sig, int32_t tensor)
+{
+    uint32_t at = 0;
+
+    for (int32_t t = 0; t < tensor; t++)
+        at += (uint32_t)tensor_row_elements(&sig->outputs[t]);
+    return at;
+}
+
+/* What a label will be compared with: the class by probabilities first, since they give the paired
+ * losses a finer grain; then the class itself; then the value. */
+static void set_target(const struct plan_signature *sig, struct record_schema_def *def)
+{
+    const struct plan_reading *r = &sig->reading;
+    bool classes_fit = r->class_count >= 2 && r->class_count <= RECORD_CLASSES_MAX;
+
+    def->class_names = r->classes;
+    if (r->probabilities >= 0 && classes_fit) {
+        def->target = RECORD_TARGET_ARGMAX;
+        def->target_at = output_at(sig, r->probabilities);
+        def->class_count = (uint32_t)r->class_count;
+        if (r->class_count == 2 && r->positive == 1) {
+            def->target = RECORD_TARGET_SCORE;
+            def->target_at += 1;
+            def->threshold = r->threshold == r->threshold ? r->threshold : 0.5;
+        }
+    } else if (r->label >= 0 && classes_fit) {
+        def->target = RECORD_TARGET_CLASS;
+        def->target_at = output_at(sig, r->label);
+        def->class_count = (uint32_t)r->class_count;
+    } else if (r->value >= 0) {
+        def->target = RECORD_TARGET_VALUE;
+        def->target_at = output_at(sig, r->value);
+    }
+}
+
+static NODISCARD int schema_make(const struct served_config *cfg, struct served_endpoint *ep,
+                                 struct served_version *v, struct err *e)
+{
+    const struct plan_signature *sig = &ep->plan.signature;
+    uint32_t features = flat_elements(sig->inputs, sig->input_count, RECORD_COLUMNS_MAX / 2);
+    uint32_t outputs = flat_elements(sig->outputs, sig->output_count, FLAT_OUTPUTS_MAX);
+    struct record_schema_def def = {.endpoint = ep->plan.name,
+                                    .version = v->text,
+                                    .feature_count = features,
+                                    .output_count = outputs};
+    struct record_column *columns;
+
+    if (!cfg->records || !features || !outputs)
+        return 0;
+    columns = ARENA_ARRAY(&ep->arena, struct record_column, features + outputs);
+    columns_add(ep, sig->outputs, sig->output_count, false,
+                columns_add(ep, sig->inputs, sig->input_count, true, columns));
+    def.columns = columns;
+    set_target(sig, &def);
+    if (cfg->cells && v->plan->profile.n)
+        TRY(profile_cells_load(cfg->blobs, v->plan->profile, columns, features + outputs,
+                               &def.cells, &def.cells_hash, e));
+    return record_schema_add(&def, &v->schema, e);
+}
+
+/* --- Endpoints ------------------------------------------------------------------------------ */
+
+struct served_endpoint *served_endpoint_ref(struct served_endpoint *ep)
+{
+    __atomic_add_fetch(&ep->refs, 1, __ATOMIC_RELAXED);
+    return ep;
+}
+
+void served_endpoint_unref(struct served_endpoint *ep)
+{
+    if (!ep || __atomic_sub_fetch(&ep->refs, 1, __ATOMIC_ACQ_REL) > 0)
+        return;
+    for (size_t i = 0; i < ep->version_count; i++)
+        served_model_unref(ep->versions[i].model);
+    arena_done(&ep->arena);
+    mem_free(ep);
+}
+DEFINE_AUTO_PTR(struct served_endpoint, served_endpoint_unref)
+
+static bool specs_equal(const struct tensor_spec *a, uint32_t a_n, const struct tensor_spec *b,
+                        uint32_t b_n)
+{
+    if (a_n != b_n)
+        return false;
+    for (uint32_t i = 0; i < a_n; i++)
+        if (!str_eq(a[i].name, b[i].name) || a[i].datatype != b[i].datatype ||
+            a[i].rank != b[i].rank ||
+            memcmp(a[i].shape, b[i].shape, a[i].rank * sizeof(a[i].shape[0])) != 0)
+            return false;
+    return true;
+}
+
+/* The part says what the model takes; the model file says it too. They must agree before one
+ * request is read into the model's memory. */
+static NODISCARD int check_model(const struct served_endpoint *ep, const struct runtime_model *m,
+                                 uint32_t version, struct err *e)
+{
+    const struct plan_signature *sig = &ep->plan.signature;
+
+    if (!specs_equal(sig->inputs, sig->input_count, m->inputs, m->input_count) ||
+        !specs_equal(sig->outputs, sig->output_count, m->outputs, m->output_count))
+        return FAIL(e, FAILED_PRECONDITION,
+                    "endpoint '" STR_F
+                    "': the file of version %u does not have the inputs and outputs "
+                    "of its signature; register the model again",
+                    STR_A(ep->plan.name), version);
+    return 0;
+}
+
+static NODISCARD int version_make(const struct served_config *cfg, struct served_plan *previous,
+                                  struct served_endpoint *ep, const struct plan_version *pv,
+                                  uint8_t arm, struct err *e)
+{
+    struct served_version *v = &ep->versions[ep->version_count];
+
+    v->plan = pv;
+    v->arm = arm;
+    v->text = arena_printf(&ep->arena, "%u", pv->version);
+    TRY(model_get(cfg, previous, ep, pv, &v->model, e));
+    ep->version_count++; /* from here on the endpoint's destructor lets go of the model */
+    TRY(check_model(ep, v->model->model, pv->version, e));
+    TRY(schema_make(cfg, ep, v, e));
+    infer_response_plan_init(&v->response, ep->plan.name, v->text, &ep->schema, &ep->arena);
+    v->counters = counters_series(ep->plan.name, v->text, pv->arm, cfg->loops);
+    if (!v->counters)
+        return FAIL(e, RESOURCE_EXHAUSTED, "more than %d series of counters", COUNTERS_SERIES_MAX);
+    ep->batched = v->model->model->batched;
+    if (pv->shadow)
+        ep->shadow = v;
+    else if (pv->weight && !ep->champion)
+        ep->champion = v;
+    return 0;
+}
+
+static NODISCARD int endpoint_fill(const struct served_config *cfg, struct served_plan *previous,
+                                   struct served_endpoint *ep, struct err *e)
+{
+    const struct plan_signature *sig = &ep->plan.signature;
+    uint8_t next_arm = 1;
+
+    ep->unready = counters_series(ep->plan.name, S("none"), S("none"), cfg->loops);
+    if (!ep->unready)
+        return FAIL(e, RESOURCE_EXHAUSTED, "more than %d series of counters", COUNTERS_SERIES_MAX);
+    ep->schema =
+        (struct infer_schema){sig->inputs, sig->input_count, sig->outputs, sig->output_count, true};
+    for (size_t i = 0; i < ep->plan.version_count; i++) {
+        const struct plan_version *pv = &ep->plan.versions[i];
+        bool first = !pv->shadow && pv->weight && !ep->champion;
+
+        TRY(version_make(cfg, previous, ep, pv, first ? 0 : next_arm++, e));
+    }
+    ep->schema.batched = ep->batched;
+    if (sig->column_count)
+        TRY(field_table_init(&ep->fields, sig->columns, sig->column_count, &ep->arena, e));
+    return 0;
+}
+
+static NODISCARD int endpoint_new(const struct served_config *cfg, struct served_plan *previous,
+                                  str hash, struct served_endpoint **ret_ep, struct err *e)
+{
+    AUTO(served_endpoint_unrefp)
+    struct served_endpoint *ep = mem_zalloc(sizeof(*ep));
+    struct json *part;
+    str text;
+
+    ep->refs = 1;
+    arena_init(&ep->arena, 0);
+    TRY(blobs_get(cfg->blobs, hash, (size_t)64 << 20, &ep->arena, &text, e));
+    TRY(json_parse(text, &ep->arena, &part, e));
+    TRY(plan_endpoint_read(part, hash, &ep->arena, &ep->plan, e));
+    if (endpoint_fill(cfg, previous, ep, e))
+        return err_context(e, "endpoint '" STR_F "'", STR_A(ep->plan.name));
+    *ret_ep = TAKE(ep);
+    return 0;
+}
+
+static struct served_endpoint *endpoint_reuse(struct served_plan *previous,
+                                              const struct plan_endpoint *want)
+{
+    struct served_endpoint *ep = previous ? served_plan_find(previous, want->name) : NULL;
+
+    return ep && str_eq(ep->plan.hash, want->hash) ? served_endpoint_ref(ep) : NULL;
+}
+
+/* --- Plans ---------------------------------------------------------------------------------- */
+
+struct served_plan *served_plan_ref(struct served_plan *p)
+{
+    __atomic_add_fetch(&p->refs, 1, __ATOMIC_RELAXED);
+    return p;
+}
+
+void served_plan_unref(struct served_plan *p)
+{
+    if (!p || __atomic_sub_fetch(&p->refs, 1, __ATOMIC_ACQ_REL) > 0)
+        return;
+    for (size_t i = 0; i < p->endpoint_count; i++)
+        served_endpoint_unref(p->endpoints[i]);
+    arena_done(&p->arena);
+    mem_free(p);
+}
+
+static void index_names(struct served_plan *p)
+{
+    uint32_t size = 16;
+
+    while (size < p->endpoint_count * 2)
+        size *= 2;
+    p->slots = ARENA_ARRAY(&p->arena, uint32_t, size);
+    p->slot_mask = size - 1;
+    for (size_t i = 0; i < p->endpoint_count; i++) {
+        uint32_t at = (uint32_t)hash_str(p->endpoints[i]->plan.name, 0) & p->slot_mask;
+
+        while (p->slots[at])
+            at = (at + 1) & p->slot_mask;
+        p->slots[at] = (uint32_t)i + 1;
+    }
+}
+
+struct served_endpoint *served_plan_find(const struct served_plan *p, str name)
+{
+    uint32_t at = (uint32_t)hash_str(name, 0) & p->slot_mask;
+
+    for (; p->slots[at]; at = (at + 1) & p->slot_mask) {
+        struct served_endpoint *ep = p->endpoints[p->slots[at] - 1];
+
+        if (str_eq(ep->plan.name, name))
+            return ep;
+    }
+    return NULL;
+}
+
+int served_plan_new(const struct served_config *cfg, str root_hash, struct served_plan *previous,
+                    struct served_plan **ret_plan, struct err *e)
+{
+    AUTO(served_plan_unrefp) struct served_plan *p = mem_zalloc(sizeof(*p));
+    struct plan *plan;
+
+    p->refs = 1;
+    arena_init(&p->arena, 0);
+    TRY(plan_load(cfg->blobs, root_hash, &p->arena, &plan, e));
+    memcpy(p->hash, plan->hash, sizeof(p->hash));
+    p->hash64 = hash_str(root_hash, 0);
+    p->endpoints = ARENA_ARRAY(&p->arena, struct served_endpoint *, plan->endpoint_count);
+    for (size_t i = 0; i < plan->endpoint_count; i++) {
+        struct served_endpoint *ep = endpoint_reuse(previous, &plan->endpoints[i]);
+
+        if (!ep)
+            TRY(endpoint_new(cfg, previous, plan->endpoints[i].hash, &ep, e));
+        p->endpoints[p->endpoint_count++] = ep;
+    }
+    index_names(p);
+    *ret_plan = TAKE(p);
+    return 0;
+}
+
+struct served_version *served_version_of(struct served_endpoint *ep, const struct plan_version *v)
+{
+    return v ? &ep->versions[v - ep->plan.versions] : NULL;
+}
+
+struct served_version *served_version_find(struct served_endpoint *ep, str version)
+{
+    for (size_t i = 0; i < ep->version_count; i++)
+        if (str_eq(ep->versions[i].text, version))
+            return &ep->versions[i];
+    return NULL;
+}

@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A plan brought to life: models loaded, tables built, lanes ready. Built by the loader (a worker
+ * thread), then published to the loops, which only read it, and let go when the last loop has moved
+ * on.
+ *
+ * Endpoints are shared between plans when their part is unchanged, and models when artifact and
+ * platform are: a swap that moves ten percent of one endpoint's traffic loads nothing.
+ */
+#pragma once
+
+#include "plan/plan.h"
+#include "record/schema.h"
+#include "serve/counters.h"
+#include "serve/runtime/runtime.h"
+#include "wire/tensor_json.h"
+
+#define SERVED_LANE_ROWS_MIN 256 /* rows that one run of a loop turn can gather, at least */
+
+/* One loop's place at a model: requests of a turn gather their rows in the slot, one run answers
+ * all. Only the owning loop touches it, but for run_deadline_ns, which the watchdog reads. */
+struct lane {
+    struct runtime_slot *slot; /* owned */
+    uint32_t rows;             /* gathered in this turn */
+    bool failed;               /* the joint run failed: requests are run one by one */
+    uint64_t row_cost_ns;      /* moving average of a row's share of a run */
+    int64_t run_deadline_ns;   /* atomic; 0 when nothing runs */
+};
+
+struct served_model {
+    uint32_t refs;               /* atomic */
+    str key;                     /* platform, artifact and lane rows */
+    struct runtime_model *model; /* owned */
+    uint32_t lane_rows;
+    uint32_t lane_count; /* one for each loop, the last for the shadow worker */
+    struct lane lanes[];
+};
+
+struct served_version {
+    const struct plan_version *plan;
+    struct served_model *model;         /* a reference */
+    const struct record_schema *schema; /* NULL: nothing to record by column */
+    struct infer_response_plan response;
+    struct counter_series *counters;
+    str text;    /* the version number as text */
+    uint8_t arm; /* for records: 0 = champion */
+};
+
+struct served_endpoint {
+    uint32_t refs; /* atomic */
+    struct arena arena;
+    struct plan_endpoint plan;
+    struct infer_schema schema;
+    struct field_table fields; /* column_count 0: no row-by-name form */
+    struct served_version versions[PLAN_VERSIONS_MAX];
+    size_t version_count;
+    struct served_version *champion; /* first with a weight; NULL: not ready */
+    struct served_version *shadow;   /* or NULL */
+    struct counter_series *unready;  /* where requests count that reach no version */
+    bool batched;                    /* rows of several requests may share a run */
+};
+
+struct served_plan {
+    uint32_t refs; /* atomic */
+    char hash[PLAN_HASH_SIZE];
+    uint64_t hash64;
+    struct arena arena;
+    struct served_endpoint **endpoints; /* references, sorted by name */
+    size_t endpoint_count;
+    uint32_t *slots; /* open addressing over names: index + 1 */
+    uint32_t slot_mask;
+};
+
+struct served_config {
+    struct blobs *blobs;
+    uint32_t loops;
+    bool records; /* fold and store what the endpoints answer */
+    bool cells;
+};
+
+/* Builds what `root_hash` says, taking from `previous` (may be NULL) what is unchanged. Worker. Any
+ * failure leaves `previous` as it was. */
+NODISCARD int served_plan_new(const struct served_config *cfg, str root_hash,
+                              struct served_plan *previous, struct served_plan **ret_plan,
+                              struct err *e);
+struct served_plan *served_plan_ref(struct served_plan *p);
+void served_plan_unref(struct served_plan *p); /* accepts NULL; any thread */
+DEFINE_AUTO_PTR(struct served_plan, served_plan_unref)
+struct served_endpoint *served_endpoint_ref(struct served_endpoint *ep);
+void served_endpoint_unref(struct served_endpoint *ep); /* accepts NULL; any thread */
+
+/* The endpoint of that name, or NULL. Any thread that holds the plan. */
+struct served_endpoint *served_plan_find(const struct served_plan *p, str name);
+/* The version of that number (decimal text), or NULL. */
+struct served_version *served_version_find(struct served_endpoint *ep, str version);
+struct served_version *served_version_of(struct served_endpoint *ep, const struct plan_version *v);

@@ -1,0 +1,323 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The turn: micro-batching without a delay.
+ *
+ * While a loop works through the sockets that are ready, requests gather in lanes: the rows of all
+ * requests for one model lie side by side in the memory that the model computes on. At the end of
+ * the turn each lane is run once. Under light load a turn holds one request and nothing waits for
+ * anything; under heavy load turns get longer and runs larger, which is when joining rows pays.
+ * There is no timer and no queue that could grow: what is not read yet waits in the sockets, where
+ * the client feels it.
+ *
+ * Shedding. A request that could only be answered after its deadline is refused at once (503 with
+ * Retry-After): the rows gathered so far, times what a row has lately cost, is the wait to expect.
+ * So is one above the endpoint's inflight_max.
+ *
+ * A joint run that fails is repeated request by request, so that one bad input cannot fail others.
+ *
+ * Invariant: a lane's rows [0, lane->rows) belong to exchanges of this turn, in the order of the
+ * lane's filling; after turn_flush every lane is empty and exchange_count is 0.
+ */
+#include "serve/priv.h"
+
+#include "base/hash.h"
+#include "base/time.h"
+
+static struct lane *lane_of(struct serve_loop *l, struct served_version *v)
+{
+    return &v->model->lanes[l->index];
+}
+
+/* The tensors of the slot from row `at` on. */
+static struct tensor *tensors_from(struct serve_loop *l, const struct runtime_slot *slot,
+                                   const struct tensor *all, uint32_t count, uint32_t at)
+{
+    struct tensor *view = arena_alloc(&l->turn, count * sizeof(*view));
+
+    memcpy(view, all, count * sizeof(*view));
+    for (uint32_t i = 0; at && i < count; i++) {
+        size_t skip = (size_t)at * (size_t)tensor_row_elements(view[i].spec) *
+                      tensor_type_bytes(view[i].spec->datatype);
+
+        ASSERT(slot->model->batched && skip <= view[i].cap_bytes);
+        view[i].data = (char *)view[i].data + skip;
+        view[i].cap_bytes -= skip;
+    }
+    return view;
+}
+
+/* True when a request of the largest size fits into every lane it could be routed to. */
+static bool has_room(struct serve_loop *l, struct served_endpoint *ep)
+{
+    if (l->exchange_count == EXCHANGES_MAX || l->dirty_count + ep->version_count > LANES_DIRTY_MAX)
+        return false;
+    for (size_t i = 0; i < ep->version_count; i++) {
+        struct lane *lane = lane_of(l, &ep->versions[i]);
+
+        if (lane->rows && (!ep->batched || lane->slot->rows_max - lane->rows < ep->plan.rows_max))
+            return false;
+    }
+    return true;
+}
+
+struct exchange *turn_begin(struct serve_loop *l, struct conn *c, struct served_endpoint *ep,
+                            struct served_version *read_into, struct tensor **ret_inputs)
+{
+    struct lane *lane = lane_of(l, read_into);
+    struct exchange *x;
+
+    if (!has_room(l, ep))
+        turn_flush(l);
+    x = &l->exchanges[l->exchange_count++];
+    x->conn = c;
+    x->ep = ep;
+    x->version = NULL;
+    x->form_state = NULL;
+    x->json_bytes = 0;
+    x->rows = 0;
+    x->has_user = false;
+    x->id_bytes = 0;
+    x->keep_alive = true;
+    x->arrival_ns = l->now_ns;
+    x->wall_ns = l->wall_ns;
+    c->pending++;
+    *ret_inputs =
+        tensors_from(l, lane->slot, lane->slot->inputs, ep->schema.input_count, lane->rows);
+    return x;
+}
+
+void turn_drop(struct serve_loop *l, struct exchange *x)
+{
+    ASSERT(x == &l->exchanges[l->exchange_count - 1]);
+    x->conn->pending--;
+    l->exchange_count--;
+}
+
+static void lane_add(struct serve_loop *l, struct lane *lane, uint32_t rows)
+{
+    if (!lane->rows) {
+        ASSERT(l->dirty_count < LANES_DIRTY_MAX);
+        l->dirty[l->dirty_count++] = lane;
+        lane->failed = false;
+    }
+    lane->rows += rows;
+}
+
+/* Copies rows from the end of one lane to the end of another of the same signature. */
+static void rows_move(struct served_endpoint *ep, struct lane *from, struct lane *to, uint32_t rows)
+{
+    for (uint32_t i = 0; i < ep->schema.input_count; i++) {
+        size_t row = (size_t)tensor_row_elements(&ep->schema.inputs[i]) *
+                     tensor_type_bytes(ep->schema.inputs[i].datatype);
+
+        memcpy((char *)to->slot->inputs[i].data + to->rows * row,
+               (char *)from->slot->inputs[i].data + from->rows * row, rows * row);
+    }
+}
+
+/* The wait that a request joining this lane now must expect before its answer. */
+static bool would_be_late(const struct serve_loop *l, const struct exchange *x,
+                          const struct lane *lane)
+{
+    uint64_t wait = (uint64_t)(lane->rows + x->rows) * lane->row_cost_ns;
+
+    return l->now_ns + (int64_t)wait > x->deadline_ns;
+}
+
+static NODISCARD int admit(const struct serve_loop *l, const struct exchange *x,
+                           const struct lane *lane, struct err *e)
+{
+    uint32_t inflight = 0;
+
+    if (would_be_late(l, x, lane))
+        return FAIL(e, UNAVAILABLE,
+                    "endpoint '" STR_F "' is overloaded: the answer would come after "
+                    "the deadline",
+                    STR_A(x->ep->plan.name));
+    if (l->exchange_count <= x->ep->plan.inflight_max)
+        return 0;
+    for (uint32_t i = 0; i < l->exchange_count; i++)
+        inflight += l->exchanges[i].ep == x->ep;
+    if (inflight > x->ep->plan.inflight_max)
+        return FAIL(e, UNAVAILABLE, "endpoint '" STR_F "' is overloaded: its queue of %u is full",
+                    STR_A(x->ep->plan.name), x->ep->plan.inflight_max);
+    return 0;
+}
+
+static struct served_version *route(struct serve_loop *l, struct served_endpoint *ep, str key)
+{
+    uint64_t point = key.n ? hash64(key.p, key.n, hash_str(ep->plan.salt, 0)) : rng_u64(&l->rng);
+
+    return served_version_of(ep, plan_route(&ep->plan, (uint32_t)(point % PLAN_WEIGHT_ONE)));
+}
+
+int turn_commit(struct serve_loop *l, struct exchange *x, struct served_version *read_into,
+                uint32_t rows, str sticky_key, struct err *e)
+{
+    struct served_version *v = x->version; /* set when the request named one */
+    struct lane *from = lane_of(l, read_into), *lane;
+
+    if (!v)
+        v = x->ep->champion == read_into && read_into->plan->weight == PLAN_WEIGHT_ONE
+                ? read_into
+                : route(l, x->ep, sticky_key);
+    lane = lane_of(l, v);
+    ASSERT(rows > 0 && v);
+    x->version = v;
+    x->rows = rows;
+    TRY(admit(l, x, lane, e));
+    if (lane != from)
+        rows_move(x->ep, from, lane, rows);
+    x->row_at = lane->rows;
+    lane_add(l, lane, rows);
+    return 0;
+}
+
+/* --- Running ---------------------------------------------------------------------------------- */
+
+static NODISCARD int lane_run(struct lane *lane, uint32_t rows, int64_t deadline_ns, struct err *e)
+{
+    int64_t start = time_mono_ns(), cost;
+    int rc;
+
+    __atomic_store_n(&lane->run_deadline_ns, deadline_ns, __ATOMIC_RELEASE);
+    rc = runtime_run(lane->slot, lane->slot->model->batched ? rows : 0, deadline_ns, e);
+    __atomic_store_n(&lane->run_deadline_ns, 0, __ATOMIC_RELEASE);
+    cost = (time_mono_ns() - start) / MAX(rows, 1u);
+    lane->row_cost_ns = (lane->row_cost_ns * 7 + (uint64_t)cost) / 8;
+    return rc;
+}
+
+/* The time the joint run may take: as long as the most patient of its requests would wait; those
+ * that are late by then are told so one by one. */
+static int64_t latest_deadline(const struct serve_loop *l, const struct lane *lane)
+{
+    int64_t latest = 0;
+
+    for (uint32_t i = 0; i < l->exchange_count; i++)
+        if (l->exchanges[i].version &&
+            lane_of((struct serve_loop *)l, l->exchanges[i].version) == lane)
+            latest = MAX(latest, l->exchanges[i].deadline_ns);
+    return latest;
+}
+
+static void run_lanes(struct serve_loop *l)
+{
+    struct err e;
+
+    for (uint32_t i = 0; i < l->dirty_count; i++) {
+        struct lane *lane = l->dirty[i];
+
+        lane->failed = lane_run(lane, lane->rows, latest_deadline(l, lane), &e) != 0;
+        counter_add(&l->counters.batches, 1);
+        counter_add(&l->counters.batched_rows, lane->rows);
+    }
+    l->ran_ns = time_mono_ns();
+}
+
+/* Runs one request alone: its rows move to the front of the lane. Those of earlier exchanges are
+ * done with, and those of later ones lie behind. */
+static NODISCARD int run_alone(struct exchange *x, struct lane *lane, struct err *e)
+{
+    for (uint32_t i = 0; x->row_at && i < x->ep->schema.input_count; i++) {
+        size_t row = (size_t)tensor_row_elements(&x->ep->schema.inputs[i]) *
+                     tensor_type_bytes(x->ep->schema.inputs[i].datatype);
+        char *data = lane->slot->inputs[i].data;
+
+        memmove(data, data + x->row_at * row, x->rows * row);
+    }
+    x->row_at = 0;
+    return lane_run(lane, x->rows, x->deadline_ns, e);
+}
+
+/* --- Answering -------------------------------------------------------------------------------- */
+
+static enum request_end end_of(enum code code)
+{
+    switch (code) {
+    case CODE_OK:
+        return END_OK;
+    case CODE_DEADLINE_EXCEEDED:
+    case CODE_CANCELLED:
+        return END_DEADLINE;
+    case CODE_UNAVAILABLE:
+        return END_SHED;
+    case CODE_INVALID_ARGUMENT:
+    case CODE_OUT_OF_RANGE:
+        return END_INVALID;
+    default:
+        return END_FAILED;
+    }
+}
+
+static NODISCARD int exchange_run(struct serve_loop *l, struct exchange *x, struct lane *lane,
+                                  struct err *e)
+{
+    if (lane->failed)
+        TRY(run_alone(x, lane, e));
+    if ((lane->failed ? time_mono_ns() : l->ran_ns) > x->deadline_ns)
+        return FAIL(e, DEADLINE_EXCEEDED,
+                    "the deadline of %lld ms passed before the answer was ready",
+                    (long long)((x->deadline_ns - x->arrival_ns) / NS_PER_MS));
+    return 0;
+}
+
+static void exchange_done(struct serve_loop *l, struct exchange *x, int status,
+                          enum request_end end, const struct tensor *inputs,
+                          const struct tensor *outputs)
+{
+    uint64_t latency_us = (uint64_t)((l->ran_ns - x->arrival_ns) / NS_PER_US);
+    uint64_t position = 0;
+
+    counters_request(&x->version->counters->rows[l->index], end, x->rows, latency_us);
+    if (l->ring)
+        position = record_exchange(l->ring, x, RECORD_PREDICT, x->version, inputs, outputs, status,
+                                   latency_us);
+    if (x->ep->plan.durable_log && position)
+        x->conn->hold_position = position;
+}
+
+static void exchange_finish(struct serve_loop *l, struct exchange *x)
+{
+    struct lane *lane = lane_of(l, x->version);
+    struct err e = {.code = CODE_OK};
+    struct tensor *outputs, *inputs;
+    int rc = exchange_run(l, x, lane, &e);
+
+    inputs = tensors_from(l, lane->slot, lane->slot->inputs, x->ep->schema.input_count, x->row_at);
+    outputs =
+        tensors_from(l, lane->slot, lane->slot->outputs, x->ep->schema.output_count, x->row_at);
+    for (uint32_t i = 0; !rc && lane->slot->model->batched && i < x->ep->schema.output_count; i++)
+        tensor_set_rows(&outputs[i], x->rows);
+    buf_clear(&l->body);
+    x->content_type = "application/json";
+    if (!rc)
+        rc = x->form->write(l, x, outputs, &l->body, &e);
+    if (rc) {
+        if (e.code == CODE_CANCELLED)
+            e.code = CODE_DEADLINE_EXCEEDED;
+        x->json_bytes = 0;
+        buf_clear(&l->body);
+        infer_error_write(&l->body, str_of(e.msg));
+    }
+    conn_write_response(x->conn, rc ? code_http_status(e.code) : 200, x->content_type,
+                        (str){x->id, x->id_bytes}, x->json_bytes, x->keep_alive, buf_str(&l->body));
+    if (!rc && x->ep->shadow)
+        shadow_offer(gateway_shadow(l->gw), l, x, inputs);
+    exchange_done(l, x, rc ? code_http_status(e.code) : 200, end_of(rc ? e.code : CODE_OK), inputs,
+                  rc ? NULL : outputs);
+    x->conn->pending--;
+}
+
+void turn_flush(struct serve_loop *l)
+{
+    if (!l->exchange_count)
+        return;
+    run_lanes(l);
+    for (uint32_t i = 0; i < l->exchange_count; i++)
+        exchange_finish(l, &l->exchanges[i]);
+    for (uint32_t i = 0; i < l->dirty_count; i++)
+        l->dirty[i]->rows = 0;
+    l->dirty_count = 0;
+    l->exchange_count = 0;
+}

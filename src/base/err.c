@@ -108,10 +108,15 @@ enum code err_from_errno(int errno_value)
     case EMFILE:
     case ENFILE:
     case ENOMEM:
+    case EFBIG:
         return CODE_RESOURCE_EXHAUSTED;
     case EINVAL:
+    case EISDIR:
+    case ELOOP:
     case ENAMETOOLONG:
         return CODE_INVALID_ARGUMENT;
+    case ENOTEMPTY:
+        return CODE_FAILED_PRECONDITION;
     case ETIMEDOUT:
         return CODE_DEADLINE_EXCEEDED;
     case EADDRINUSE:

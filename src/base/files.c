@@ -51,8 +51,7 @@ static const struct {
 } errno_names[] = {{"EIO", EIO},       {"ENOSPC", ENOSPC}, {"EDQUOT", EDQUOT}, {"EMFILE", EMFILE},
                    {"EACCES", EACCES}, {"EROFS", EROFS},   {"ENOENT", ENOENT}};
 
-void file_test_fault(enum file_op op, int64_t k, enum file_fault fault, int errno_value,
-                     bool sticky)
+static void arm(enum file_op op, int64_t k, enum file_fault fault, int errno_value, bool sticky)
 {
     atomic_store(&armed, false);
     plan.op = op;
@@ -112,7 +111,14 @@ static void arm_from_env(void)
                 text);
         _exit(2);
     }
-    file_test_fault((enum file_op)op, k, (enum file_fault)fault, errno_value, sticky);
+    arm((enum file_op)op, k, (enum file_fault)fault, errno_value, sticky);
+}
+
+void file_test_fault(enum file_op op, int64_t k, enum file_fault fault, int errno_value,
+                     bool sticky)
+{
+    pthread_once(&env_once, arm_from_env); /* or the first call would arm over this */
+    arm(op, k, fault, errno_value, sticky);
 }
 
 _Noreturn static void die_now(void)

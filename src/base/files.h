@@ -2,6 +2,7 @@
 /*
  * The file seam. All files of Weir are opened, read, written, synced and renamed through here, so
  * that a test can fail the k-th call, cut a write short, or stop the process at the k-th fsync.
+ * Folder changes (rename, unlink, mkdir) count as FILE_OP_RENAME, truncation as FILE_OP_WRITE.
  *
  * Every descriptor is O_CLOEXEC. Paths are NUL-terminated C strings (the edge of the OS). Functions
  * fill err with the path and what was being done. EINTR is retried here.
@@ -36,7 +37,9 @@ NODISCARD int file_size(int fd, uint64_t *ret_bytes, struct err *e);
 NODISCARD int file_read_all(const char *path, size_t max_bytes, struct arena *a, str *ret_bytes,
                             struct err *e);
 
-/* Puts `bytes` at path atomically: temporary file, fsync, rename, fsync of the folder. */
+/* Puts `bytes` at path atomically: temporary file, fsync, rename, fsync of the folder. On failure
+ * the old content stands, or, when only the last sync failed, the new. A process killed in the
+ * middle may leave path.<16 hex digits>.tmp behind. */
 NODISCARD int file_replace(const char *path, str bytes, struct err *e);
 
 NODISCARD int file_rename(const char *from, const char *to, struct err *e);

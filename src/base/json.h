@@ -34,7 +34,8 @@ struct json {
     };
 };
 
-/* Parses one document. Errors: INVALID_ARGUMENT "line:col: what, expected what". */
+/* Parses one document; the tree owns nothing of `text`. Columns count characters. Errors:
+ * INVALID_ARGUMENT "line:col: what, expected what"; RESOURCE_EXHAUSTED at the arena's cap. */
 NODISCARD int json_parse(str text, struct arena *a, struct json **ret_root, struct err *e);
 
 /* Looking: all accept NULL and the wrong type, and then give NULL or the default. */
@@ -63,7 +64,7 @@ NODISCARD int json_need_object(const struct json *object, str key, struct json *
 NODISCARD int json_need_array(const struct json *object, str key, struct json **ret, struct err *e);
 
 /* Building trees. Strings are borrowed: copy them into the arena first if they do not outlive it.
- */
+ * When a capped arena is full these give NULL and accept NULL: test a->overflowed at the end. */
 struct json *json_new_null(struct arena *a);
 struct json *json_new_bool(struct arena *a, bool v);
 struct json *json_new_int(struct arena *a, int64_t v);
@@ -79,7 +80,8 @@ struct json *json_set_int(struct arena *a, struct json *object, str key, int64_t
 struct json *json_set_real(struct arena *a, struct json *object, str key, double v);
 struct json *json_set_bool(struct arena *a, struct json *object, str key, bool v);
 struct json *json_copy(struct arena *a, const struct json *node); /* deep, strings too */
-bool json_equal(const struct json *a, const struct json *b);      /* member order is free */
+/* Member order is free; numbers compare by value: 1 equals 1.0. */
+bool json_equal(const struct json *a, const struct json *b);
 
 /* Text of a tree. Canonical (RFC 8785 in spirit): sorted keys, no blanks, shortest numbers; equal
  * documents give equal bytes, which is what content addresses need. NaN and infinities become null.

@@ -73,16 +73,16 @@ static void c_locale_make(void)
     ASSERT(c_locale);
 }
 
-static double strtod_c(const char *z)
+double num_strtod(const char *z, char **ret_end)
 {
     pthread_once(&c_locale_once, c_locale_make);
-    return strtod_l(z, NULL, c_locale);
+    return strtod_l(z, ret_end, c_locale);
 }
 
-static float strtof_c(const char *z)
+float num_strtof(const char *z, char **ret_end)
 {
     pthread_once(&c_locale_once, c_locale_make);
-    return strtof_l(z, NULL, c_locale);
+    return strtof_l(z, ret_end, c_locale);
 }
 
 /* --- Reading ------------------------------------------------------------------------------ */
@@ -191,7 +191,7 @@ static double value_of(const struct decimal *d, const char *text, const char *en
         return d->negative ? -v : v;
     memcpy(copy, text, (size_t)(end - text));
     copy[end - text] = '\0';
-    return strtod_c(copy);
+    return num_strtod(copy, NULL);
 }
 
 const char *num_parse(const char *p, const char *end, double *ret_value, int64_t *ret_int,
@@ -324,8 +324,8 @@ static size_t slow_text(double v, bool is_float, int least, char *text)
                 digits = digits * 10 + (uint64_t)(*p - '0');
         exponent = (int)strtol(e + 1, NULL, 10) - (n - 1);
         snprintf(printed, sizeof(printed), "%llue%d", (unsigned long long)digits, exponent);
-        if (n == 17 ||
-            (is_float ? strtof_c(printed) == (float)magnitude : strtod_c(printed) == magnitude))
+        if (n == 17 || (is_float ? num_strtof(printed, NULL) == (float)magnitude
+                                 : num_strtod(printed, NULL) == magnitude))
             return lay_out(v < 0, digits, exponent, text);
     }
 }

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/str.h"
 
+#include "base/mem.h"
+#include "base/num.h"
+
 #include <math.h>
-#include <stdlib.h>
 
 int str_cmp(str a, str b)
 {
@@ -118,25 +120,38 @@ bool str_to_i64(str s, int64_t *ret_value)
     return true;
 }
 
+/* Only the bytes of decimal numbers: no blanks, no hexadecimal, no inf, no nan. */
+static bool is_decimal(str s)
+{
+    for (size_t i = 0; i < s.n; i++)
+        if ((unsigned)(s.p[i] - '0') > 9 && !memchr(".eE+-", s.p[i], 5))
+            return false;
+    return s.p[0] != '+';
+}
+
 bool str_to_f64(str s, double *ret_value)
 {
-    char stack[64], *z = stack, *end;
+    AUTO(mem_freep) char *z = NULL;
+    char *end;
+    int64_t integer;
     double v;
-    bool ok;
+    bool exact;
 
-    if (!s.n || is_blank(s.p[0]) || s.p[0] == '+' || memchr(s.p, 'x', s.n) || memchr(s.p, 'X', s.n))
+    if (!s.n)
         return false;
-    if (s.n >= sizeof(stack) && !(z = malloc(s.n + 1)))
+    if (num_parse(s.p, s.p + s.n, &v, &integer, &exact) != s.p + s.n) {
+        if (!is_decimal(s) || !(z = mem_try_alloc(s.n + 1)))
+            return false;
+        memcpy(z, s.p, s.n);
+        z[s.n] = '\0';
+        v = num_strtod(z, &end);
+        if (end != z + s.n)
+            return false;
+    }
+    if (!isfinite(v))
         return false;
-    memcpy(z, s.p, s.n);
-    z[s.n] = '\0';
-    v = strtod(z, &end);
-    ok = end == z + s.n && isfinite(v);
-    if (z != stack)
-        free(z);
-    if (ok)
-        *ret_value = v;
-    return ok;
+    *ret_value = v;
+    return true;
 }
 
 /* Length of the valid UTF-8 sequence at p (1 to 4), or 0. The ranges are Table 3-7 of Unicode. */
@@ -237,7 +252,8 @@ size_t str_distance(str a, str b)
             size_t cost = lower(a.p[i - 1]) != lower(b.p[j - 1]);
             size_t d = MIN(MIN(prev[j] + 1, cur[j - 1] + 1), prev[j - 1] + cost);
 
-            if (i > 1 && j > 1 && a.p[i - 1] == b.p[j - 2] && a.p[i - 2] == b.p[j - 1])
+            if (i > 1 && j > 1 && lower(a.p[i - 1]) == lower(b.p[j - 2]) &&
+                lower(a.p[i - 2]) == lower(b.p[j - 1]))
                 d = MIN(d, prev2[j - 2] + 1);
             cur[j] = d;
         }

@@ -57,7 +57,8 @@ ptrdiff_t str_find_char(str s, char c);
  * piece *rest becomes STR_NULL (p == NULL), which ends a `while (rest.p)` loop. */
 str str_cut(str *rest, char sep);
 
-/* Strict decimal parsing: the whole slice must be the number; no blanks, no leading '+'. */
+/* Strict decimal parsing: the whole slice must be the number; no blanks, no leading '+'. Reals may
+ * be written .5, 5. and 007 too; not inf, nan or hexadecimal. */
 NODISCARD bool str_to_i64(str s, int64_t *ret_value);
 NODISCARD bool str_to_u64(str s, uint64_t *ret_value);
 NODISCARD bool str_to_f64(str s, double *ret_value); /* finite only; any length */

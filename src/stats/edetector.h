@@ -33,7 +33,7 @@ enum edetector_kind {
 struct edetector_config {
     double delta;       /* 0 = 0.01: chance that a bound of any template of the endpoint is wrong */
     uint32_t features;  /* 0 = 1: columns that share delta */
-    double tol_sd;      /* 0 = 0.01, < 0 = none: shift in reference sds and relative scale */
+    double tol_sd;      /* 0 = 0.02, < 0 = none: shift in reference sds and relative scale */
     double tol_rate;    /* 0 = 0.001, < 0 = none: rise of the missing and of the outside rate */
     double tol_tv;      /* 0 = 0.005, < 0 = none: total variation, categorical columns */
     bool finite_sample; /* empirical Bernstein bounds in place of asymptotic normal ones */

@@ -50,7 +50,11 @@ struct tensor {
     size_t cap_bytes;               /* how much may be written at data */
 };
 
-size_t tensor_type_bytes(enum tensor_type type);
+extern const uint8_t tensor_type_sizes[TENSOR_TYPE_COUNT];
+static inline size_t tensor_type_bytes(enum tensor_type type)
+{
+    return tensor_type_sizes[type];
+}
 enum tensor_kind tensor_type_kind(enum tensor_type type);
 const char *tensor_type_name(enum tensor_type type); /* "FP32" */
 NODISCARD bool tensor_type_parse(str name, enum tensor_type *ret_type);
@@ -74,3 +78,7 @@ const char *tensor_shape_text(const int64_t *shape, uint32_t rank,
 /* Gives the tensor `rows` as its first dimension and the fixed dimensions of its spec as the
  * others. Asserts that tensor_row_elements() is not -1 and that the rows fit in cap_bytes. */
 void tensor_set_rows(struct tensor *t, int64_t rows);
+
+/* Stores a number as one element of a numeric or boolean type. False, with nothing promised about
+ * *to, when it does not fit: out of range, not integral, infinite, not 0 or 1; NaN fits floats. */
+NODISCARD bool tensor_put_number(enum tensor_type type, void *to, double value);

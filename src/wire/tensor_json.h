@@ -40,7 +40,7 @@ struct infer_options {
 struct infer_wanted {
     uint32_t output;         /* index into schema->outputs */
     bool binary;             /* raw bytes behind the JSON */
-    uint32_t classification; /* > 0: the top n as BYTES "value:index" (extension) */
+    uint32_t classification; /* > 0: the top n as BYTES "value:index"; JSON outputs only */
     str parameters;          /* JSON text of the object, or STR_NULL */
 };
 
@@ -60,8 +60,8 @@ struct infer_request {
  * elements and the id borrow from `json` and `raw`, or from the arena when they had escapes.
  *
  * Errors: INVALID_ARGUMENT names up to TENSOR_JSON_PROBLEMS_MAX wrong things, joined by "; ", each
- * with what was expected and what came; RESOURCE_EXHAUSTED when a tensor is larger than its memory
- * or the arena is full. After a failure the contents of the tensors are unspecified.
+ * with what was expected and what came (a tensor larger than its memory too); RESOURCE_EXHAUSTED
+ * when the arena is full. After a failure the contents of the tensors are unspecified.
  */
 NODISCARD int infer_request_read(str json, str raw, const struct infer_schema *schema,
                                  const struct infer_options *options, struct tensor *inputs,
@@ -70,8 +70,8 @@ NODISCARD int infer_request_read(str json, str raw, const struct infer_schema *s
 /* A request whose JSON part is empty (Inference-Header-Content-Length: 0): the body is the one
  * input's bytes, batch of one, all outputs binary. */
 NODISCARD int infer_request_read_raw(str raw, const struct infer_schema *schema,
-                                     struct tensor *input, struct arena *a,
-                                     struct infer_request *ret_request, struct err *e);
+                                     struct tensor *input, struct infer_request *ret_request,
+                                     struct err *e);
 
 /* Looks up a member of a "parameters" text of a request read before. False when it is absent.
  * Values: the JSON text (a string with its quotes). */

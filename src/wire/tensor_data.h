@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Reads the "data" of one tensor from a scanner, and collects what is wrong with a request.
+ * Private to wire/.
+ */
+#pragma once
+
+#include "wire/json_scan.h"
+#include "wire/tensor.h"
+
+/* Up to TENSOR_JSON_PROBLEMS_MAX wrong things in one line, the rest counted. */
+struct problems {
+    uint32_t count;
+    size_t n; /* bytes of text */
+    char text[440];
+};
+
+static inline void problems_begin(struct problems *ps)
+{
+    ps->count = 0, ps->n = 0;
+}
+void problems_add(struct problems *ps, const char *fmt, ...) PRINTF_LIKE(2, 3);
+/* 0 when there are none, else INVALID_ARGUMENT with all of them. */
+NODISCARD int problems_end(const struct problems *ps, struct err *e);
+
+/*
+ * Reads an array, nested or flat, into t->data; t's shape, count and memory are set and agreed on.
+ * Values of the wrong kind, out of range or of the wrong number become a problem, and the cursor
+ * then stands behind the array all the same. False only when the JSON is broken (s->wrong) or the
+ * arena is full (which its flag tells).
+ */
+bool tensor_data_read(struct scan *s, struct tensor *t, bool null_is_nan, struct arena *a,
+                      struct problems *ps);

@@ -226,7 +226,7 @@ int gateway_new(const struct gateway_config *cfg, struct gateway **ret_gw, struc
 
 int gateway_start(struct gateway *gw, struct err *e)
 {
-    char name[16];
+    char name[24];
 
     if (gw->keeper)
         TRY(keeper_start(gw->keeper, e));

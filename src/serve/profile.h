@@ -10,9 +10,8 @@
 
 /*
  * Reads the profile `hash` and gives a spec for each of the n columns (features, then outputs),
- * NULL where the profile knows none of that name. Specs live for ever, as record schemas need, and
- * are shared by equal hashes. Worker thread.
+ * NULL where the profile knows none of that name. All in the arena. Worker thread.
  */
 NODISCARD int profile_cells_load(struct blobs *blobs, str hash, const struct record_column *columns,
-                                 uint32_t n, const struct cells_spec *const **ret_specs,
-                                 uint64_t *ret_hash, struct err *e);
+                                 uint32_t n, struct arena *a,
+                                 const struct cells_spec *const **ret_specs, struct err *e);

@@ -200,7 +200,7 @@ static NODISCARD int schema_make(const struct served_config *cfg, struct served_
     set_target(sig, &def);
     if (cfg->cells && v->plan->profile.n)
         TRY(profile_cells_load(cfg->blobs, v->plan->profile, columns, features + outputs,
-                               &def.cells, &def.cells_hash, e));
+                               &ep->arena, &def.cells, e));
     return record_schema_add(&def, &v->schema, e);
 }
 
@@ -386,7 +386,6 @@ int served_plan_new(const struct served_config *cfg, str root_hash, struct serve
     arena_init(&p->arena, 0);
     TRY(plan_load(cfg->blobs, root_hash, &p->arena, &plan, e));
     memcpy(p->hash, plan->hash, sizeof(p->hash));
-    p->hash64 = hash_str(root_hash, 0);
     p->endpoints = ARENA_ARRAY(&p->arena, struct served_endpoint *, plan->endpoint_count);
     for (size_t i = 0; i < plan->endpoint_count; i++) {
         struct served_endpoint *ep = endpoint_reuse(previous, &plan->endpoints[i]);

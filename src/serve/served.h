@@ -63,7 +63,6 @@ struct served_endpoint {
 struct served_plan {
     uint32_t refs; /* atomic */
     char hash[PLAN_HASH_SIZE];
-    uint64_t hash64;
     struct arena arena;
     struct served_endpoint **endpoints; /* references, sorted by name */
     size_t endpoint_count;

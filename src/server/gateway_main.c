@@ -1,0 +1,375 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The gateway process. Its main thread owns the link to control, the watchdog and the signals; the
+ * loops of serve/ answer requests; one worker builds plans. It starts from the plan that lies on
+ * disk, so it comes up, and stays up, without control.
+ */
+#include "server/server.h"
+
+#include "base/files.h"
+#include "base/hash.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/random.h"
+#include "base/time.h"
+#include "loop/dial.h"
+#include "loop/thread.h"
+#include "serve/gateway.h"
+#include "server/link.h"
+
+#include <stdio.h>
+#include <unistd.h>
+
+#define REDIAL_NS (200 * NS_PER_MS)
+#define WATCHDOG_NS (20 * NS_PER_MS)
+#define PLAN_WAIT_NS (50 * NS_PER_MS)
+#define DIGEST_QUEUE_MAX 64 /* waiting for the main thread; more are dropped and counted */
+
+struct gateway_process {
+    const struct server_options *options;
+    struct arena arena;
+    struct loop *loop;
+    struct loop_signals signals;
+    struct loop_timer redial, watchdog;
+    struct mailbox digests; /* from the keeper */
+    struct mailbox plans;   /* built, from the worker */
+    struct pool *worker;
+    struct link link;
+    struct gateway *gw;
+    uint32_t digests_waiting; /* atomic */
+    bool stopping;
+    char name[32];
+};
+
+struct digest_mail {
+    struct mail mail;
+    struct buf bytes;
+};
+
+struct plan_job {
+    struct job job;
+    struct gateway_process *p;
+    char hash[PLAN_HASH_SIZE];
+    int64_t start_ns;
+    struct err e;
+    int rc;
+};
+
+/* --- Settings --------------------------------------------------------------------------------- */
+
+static int64_t setting(const struct json *gateway, const char *path, int64_t def)
+{
+    return json_int_or(json_path(gateway, path), def);
+}
+
+/* A key of 32 random bytes that stays with the state directory: pseudonyms must be stable. */
+static NODISCARD int pseudonym_key(struct gateway_process *p, str *ret_key, struct err *e)
+{
+    char *dir = path_join(&p->arena, p->options->state_dir, "keys");
+    char *path = path_join(&p->arena, dir, "pseudonym");
+    unsigned char bytes[32];
+    char hex[2 * sizeof(bytes) + 1];
+
+    if (!file_exists(path)) {
+        random_bytes(bytes, sizeof(bytes));
+        hex_encode(bytes, sizeof(bytes), hex);
+        TRY(file_make_dirs(dir, e));
+        TRY(file_replace(path, str_of(hex), e));
+    }
+    TRY(file_read_all(path, 4096, &p->arena, ret_key, e));
+    *ret_key = str_trim(*ret_key);
+    return ret_key->n >= 32 ? 0 : FAIL(e, DATA_LOSS, "%s is too short to be a key", path);
+}
+
+static void on_digest(void *ctx, const struct digest *d);
+
+static NODISCARD int settings(struct gateway_process *p, const struct json *g,
+                              struct gateway_config *cfg, struct err *e)
+{
+    const struct server_options *o = p->options;
+    str listen = json_str_or(json_get(g, S("listen")), S("127.0.0.1:8080"));
+
+    *cfg = (struct gateway_config){
+        .listen = o->listen ? o->listen : arena_dupz(&p->arena, listen),
+        .state_dir = o->state_dir,
+        .loops = o->loops ? o->loops : (uint32_t)setting(g, "loops", 0),
+        .connections_max = (uint32_t)setting(g, "connections_max", 10000),
+        .head_bytes_max = (uint32_t)setting(g, "header_bytes_max", 16 << 10),
+        .body_bytes_max = (uint64_t)setting(g, "body_bytes_max", 8 << 20),
+        .idle_timeout_ns = setting(g, "idle_timeout_ns", 60 * NS_PER_S),
+        .request_timeout_ns = setting(g, "request_timeout_ns", 10 * NS_PER_S),
+        .records = !o->no_records,
+        .monitors = !o->no_monitors,
+        .server_name = json_str_or(json_get(g, S("server_name")), S("weir")),
+        .ring_bytes = (size_t)setting(g, "records.ring_bytes", 4 << 20),
+        .on_digest = on_digest,
+        .on_digest_ctx = p,
+        .keeper = {.dir = path_join(&p->arena, o->state_dir, "records"),
+                   .gateway = str_of(p->name),
+                   .flush_ms =
+                       (int32_t)(setting(g, "records.flush_interval_ns", NS_PER_S) / NS_PER_MS),
+                   .seal_ms = (uint32_t)(setting(g, "records.seal_interval_ns", 60 * NS_PER_S) /
+                                         NS_PER_MS),
+                   .seal_bytes = (uint64_t)setting(g, "records.seal_bytes", 64 << 20),
+                   .join_entries = (uint32_t)setting(g, "records.label_window_rows", 1000000),
+                   .digest_ms =
+                       (uint32_t)(setting(g, "digest_interval_ns", 250 * NS_PER_MS) / NS_PER_MS)},
+    };
+    return pseudonym_key(p, &cfg->pseudonym_key, e);
+}
+
+/* --- Digests and plans ------------------------------------------------------------------------ */
+
+/* On the keeper's thread. */
+static void on_digest(void *ctx, const struct digest *d)
+{
+    struct gateway_process *p = ctx;
+    struct digest_mail *m;
+
+    if (__atomic_load_n(&p->digests_waiting, __ATOMIC_RELAXED) >= DIGEST_QUEUE_MAX)
+        return; /* the gap in the sequence tells control */
+    m = mem_zalloc(sizeof(*m));
+    buf_init(&m->bytes, DIGEST_BYTES_MAX);
+    digest_encode(d, &m->bytes);
+    __atomic_add_fetch(&p->digests_waiting, 1, __ATOMIC_RELAXED);
+    mailbox_post(&p->digests, &m->mail);
+}
+
+static void answer_plan(struct gateway_process *p, const struct plan_job *job)
+{
+    AUTO(buf_done) struct buf text;
+    struct json_out o;
+
+    buf_init(&text, 64 << 10);
+    jo_begin(&o, &text);
+    jo_object(&o);
+    jo_kstr(&o, S("plan"), str_of(job->hash));
+    if (job->rc)
+        jo_kstr(&o, S("error"), str_of(job->e.msg));
+    else
+        jo_kreal(&o, S("load_ms"), (double)(time_mono_ns() - job->start_ns) / 1e6);
+    jo_object_end(&o);
+    link_send(&p->link, job->rc ? LINK_PLAN_REFUSED : LINK_PLAN_LIVE, buf_str(&text));
+}
+
+static void on_digest_mail(struct loop *loop, struct mailbox *mb, struct mail *m)
+{
+    struct gateway_process *p = CONTAINER_OF(mb, struct gateway_process, digests);
+    struct digest_mail *d = CONTAINER_OF(m, struct digest_mail, mail);
+
+    (void)loop;
+    __atomic_sub_fetch(&p->digests_waiting, 1, __ATOMIC_RELAXED);
+    if (!d->bytes.overflowed)
+        link_send(&p->link, LINK_DIGEST, buf_str(&d->bytes));
+    buf_done(&d->bytes);
+    mem_free(d);
+}
+
+static void on_plan_built(struct loop *loop, struct mailbox *mb, struct mail *m)
+{
+    struct gateway_process *p = CONTAINER_OF(mb, struct gateway_process, plans);
+    struct plan_job *job = CONTAINER_OF(CONTAINER_OF(m, struct job, mail), struct plan_job, job);
+
+    (void)loop;
+    if (job->job.cancelled) {
+        mem_free(job);
+        return;
+    }
+    if (job->rc)
+        log_err("plan.refused", &job->e);
+    else
+        log_event(LOG_INFO, "plan.live", "plan=%.12s load_ms=%.1f", job->hash,
+                  (double)(time_mono_ns() - job->start_ns) / 1e6);
+    answer_plan(p, job);
+    mem_free(job);
+}
+
+/* On the worker. */
+static void build_plan(struct job *j)
+{
+    struct plan_job *job = CONTAINER_OF(j, struct plan_job, job);
+
+    job->rc = gateway_publish(job->p->gw, str_of(job->hash), &job->e);
+}
+
+static void want_plan(struct gateway_process *p, str hash)
+{
+    struct plan_job *job = mem_zalloc(sizeof(*job));
+    struct err e;
+
+    job->p = p;
+    job->start_ns = time_mono_ns();
+    job->job.run = build_plan;
+    job->job.reply_to = &p->plans;
+    if (!str_to_z(hash, job->hash, sizeof(job->hash)) || pool_submit(p->worker, &job->job, &e)) {
+        log_event(LOG_WARN, "plan.not_built", "reason=\"too many plans wait, or no hash\"");
+        mem_free(job);
+    }
+}
+
+/* --- The link --------------------------------------------------------------------------------- */
+
+static void on_frame(struct link *k, enum link_type type, str payload)
+{
+    struct gateway_process *p = CONTAINER_OF(k, struct gateway_process, link);
+
+    if (type == LINK_PLAN)
+        want_plan(p, payload);
+    else if (type == LINK_SEAL && gateway_keeper(p->gw))
+        keeper_seal_soon(gateway_keeper(p->gw));
+}
+
+static void on_closed(struct link *k, const char *why)
+{
+    struct gateway_process *p = CONTAINER_OF(k, struct gateway_process, link);
+
+    log_event(LOG_WARN, "link.closed", "reason=\"%s\"", why);
+    loop_timer_set(p->loop, &p->redial, loop_now_ns(p->loop) + REDIAL_NS);
+}
+
+static void say_hello(struct gateway_process *p)
+{
+    AUTO(buf_done) struct buf text;
+    char plan[PLAN_HASH_SIZE];
+    struct json_out o;
+
+    gateway_plan_hash(p->gw, plan);
+    buf_init(&text, 4096);
+    jo_begin(&o, &text);
+    jo_object(&o);
+    jo_kstr(&o, S("gateway"), str_of(p->name));
+    jo_kint(&o, S("pid"), getpid());
+    jo_kstr(&o, S("version"), S(WEIR_VERSION));
+    jo_kstr(&o, S("plan"), str_of(plan));
+    jo_kint(&o, S("port"), gateway_port(p->gw));
+    jo_object_end(&o);
+    link_send(&p->link, LINK_HELLO, buf_str(&text));
+}
+
+static void redial(struct loop *loop, struct loop_timer *t)
+{
+    struct gateway_process *p = CONTAINER_OF(t, struct gateway_process, redial);
+    AUTO(arena_done) struct arena a;
+    struct addr at;
+    struct err e;
+    int fd;
+
+    arena_init(&a, 0);
+    if (addr_parse(arena_printf(&a, "unix:%s/run/link.sock", p->options->state_dir), &at, &e) ||
+        dial(&at, loop_now_ns(loop) + REDIAL_NS, &fd, &e)) {
+        loop_timer_set(loop, t, loop_now_ns(loop) + REDIAL_NS);
+        return;
+    }
+    p->link.on_frame = on_frame;
+    p->link.on_closed = on_closed;
+    if (link_open(&p->link, loop, fd, &e)) {
+        log_err("link.failed", &e);
+        close(fd);
+        loop_timer_set(loop, t, loop_now_ns(loop) + REDIAL_NS);
+        return;
+    }
+    log_event(LOG_INFO, "link.open", "to=control");
+    say_hello(p);
+}
+
+/* --- Life ------------------------------------------------------------------------------------- */
+
+static void watchdog(struct loop *loop, struct loop_timer *t)
+{
+    struct gateway_process *p = CONTAINER_OF(t, struct gateway_process, watchdog);
+
+    gateway_watchdog(p->gw);
+    loop_timer_set(loop, t, loop_now_ns(loop) + WATCHDOG_NS);
+}
+
+static void on_signal(struct loop *loop, struct loop_signals *s, int signo)
+{
+    CONTAINER_OF(s, struct gateway_process, signals)->stopping = true;
+    log_event(LOG_INFO, "gateway.stopping", "signal=%d", signo);
+    loop_stop(loop);
+}
+
+/* Waits for the first plan of a new project: control writes it when the project is applied. */
+static NODISCARD int first_plan(struct gateway_process *p, char hash[PLAN_HASH_SIZE],
+                                struct json **ret_settings, struct err *e)
+{
+    AUTO(blobs_closep) struct blobs *blobs = NULL;
+    struct plan *plan;
+    bool told = false;
+
+    while (plan_current_read(p->options->state_dir, hash, e)) {
+        if (e->code != CODE_NOT_FOUND)
+            return (int)e->code;
+        if (!told)
+            log_event(LOG_INFO, "gateway.waiting", "for=\"the first plan: run weir apply\"");
+        told = true;
+        loop_turn(p->loop, PLAN_WAIT_NS);
+        if (p->stopping)
+            return FAIL(e, CANCELLED, "stopped before there was a plan");
+    }
+    TRY(blobs_open(path_join(&p->arena, p->options->state_dir, "blobs"), &blobs, e));
+    TRY(plan_load(blobs, str_of(hash), &p->arena, &plan, e));
+    *ret_settings = plan->gateway;
+    return 0;
+}
+
+static NODISCARD int prepare(struct gateway_process *p, struct err *e)
+{
+    static const int signos[] = {SIGTERM, SIGINT, 0};
+    struct gateway_config cfg;
+    struct json *g = NULL;
+    char hash[PLAN_HASH_SIZE];
+    int64_t start = time_mono_ns();
+
+    snprintf(p->name, sizeof(p->name), "gw-%d", (int)getpid());
+    TRY(loop_new(&p->loop, e));
+    TRY(loop_signals_open(p->loop, &p->signals, signos, on_signal, e));
+    mailbox_open(&p->digests, p->loop, on_digest_mail);
+    mailbox_open(&p->plans, p->loop, on_plan_built);
+    TRY(first_plan(p, hash, &g, e));
+    TRY(settings(p, g, &cfg, e));
+    TRY(gateway_new(&cfg, &p->gw, e));
+    TRY(gateway_publish(p->gw, str_of(hash), e));
+    TRY(gateway_start(p->gw, e));
+    TRY(pool_new("weir-plans", 1, 64, &p->worker, e));
+    log_event(LOG_INFO, "gateway.ready", "listen=%s port=%u plan=%.12s start_ms=%.1f", cfg.listen,
+              gateway_port(p->gw), hash, (double)(time_mono_ns() - start) / 1e6);
+    return 0;
+}
+
+static void finish(struct gateway_process *p)
+{
+    pool_free(p->worker);
+    link_close(&p->link);
+    gateway_free(p->gw); /* its keeper sends a last digest into the mailbox */
+    if (p->loop) {
+        mailbox_close(&p->digests);
+        mailbox_close(&p->plans);
+        loop_signals_close(p->loop, &p->signals);
+    }
+    loop_free(p->loop);
+    arena_done(&p->arena);
+}
+
+int server_gateway_main(const struct server_options *o)
+{
+    struct gateway_process p = {.options = o, .link.watch.fd = -1};
+    struct err e;
+    int rc;
+
+    arena_init(&p.arena, 0);
+    rc = prepare(&p, &e);
+    if (rc) {
+        log_err("gateway.failed", &e);
+        finish(&p);
+        return p.stopping ? 0 : code_exit_status(e.code);
+    }
+    p.redial.fn = redial;
+    p.watchdog.fn = watchdog;
+    loop_timer_set(p.loop, &p.redial, time_mono_ns());
+    loop_timer_set(p.loop, &p.watchdog, time_mono_ns() + WATCHDOG_NS);
+    if (!p.stopping)
+        loop_run(p.loop);
+    finish(&p);
+    return 0;
+}

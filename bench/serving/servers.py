@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The servers under measurement. Each is a process tree of ours on a loopback port: started, told apart
+by pid, and ended. A server says how it is started; all answer the same POST.
+
+To add one: a function (folder, port) -> Server, and its line in SERVERS.
+"""
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass, field
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+DEPS = ROOT / ".deps"
+INFER = "/v2/models/gbm/infer"
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+class NotMeasured(Exception):
+    """Why a server cannot take part; the row says so."""
+
+
+@dataclass
+class Server:
+    command: list
+    env: dict = field(default_factory=dict)
+    right_answers: bool = True  # False for the floor, which answers a constant
+    start_seconds: float = 60
+
+
+def fill(template, **words):
+    text = (HERE / template).read_text()
+    for word, value in words.items():
+        text = text.replace(f"@{word.upper()}@", str(value))
+    return text
+
+
+def program(path):
+    if not Path(path).exists():
+        raise NotMeasured(f"{str(path).removeprefix(f'{ROOT}/')} is missing")
+    return str(path)
+
+
+def weir(folder, port):
+    """`weir up` on a project with the one model; build/release must have been built."""
+    binary = program(ROOT / "build/release/weir")
+    project = folder / "weir"
+    (project / "models").mkdir(parents=True, exist_ok=True)
+    (project / "models/gbm.onnx").write_bytes((folder / "gbm.onnx").read_bytes())
+    (project / "weir.yaml").write_text(fill("weir.yaml"))
+    return Server([binary, "up", "--dir", str(project), "--gateway", f"127.0.0.1:{port}"])
+
+
+def nginx(folder, port):
+    constant = {"model_name": "gbm", "model_version": "1", "outputs": [
+        {"name": "label", "datatype": "INT64", "shape": [1], "data": [1]},
+        {"name": "probabilities", "datatype": "FP32", "shape": [1, 2],
+         "data": [0.1234567, 0.8765433]}]}
+    conf = folder / "nginx.conf"
+    conf.write_text(fill("nginx.conf", port=port, folder=folder, body=json.dumps(constant)))
+    return Server([program("/usr/sbin/nginx"), "-p", str(folder), "-c", str(conf)], right_answers=False)
+
+
+def fastapi(folder, port):
+    return Server([program(DEPS / "bench/bin/python"), "-m", "uvicorn", "peer_fastapi:app", "--host",
+                   "127.0.0.1", "--port", str(port), "--workers", "1", "--loop", "uvloop", "--http",
+                   "httptools", "--no-access-log", "--log-level", "warning"])
+
+
+def litserve(folder, port):
+    return Server([program(DEPS / "bench/bin/python"), str(HERE / "peer_litserve.py"), str(port)])
+
+
+def mlserver(folder, port):
+    settings = {"host": "127.0.0.1", "http_port": port, "grpc_port": free_port(), "debug": False,
+                "metrics_port": free_port(), "parallel_workers": 0, "use_structured_logging": False}
+    model = {"name": "gbm", "implementation": "peer_mlserver.OnnxModel"}
+    place = folder / "mlserver"
+    place.mkdir(exist_ok=True)
+    (place / "settings.json").write_text(json.dumps(settings))
+    (place / "model-settings.json").write_text(json.dumps(model))
+    python = program(DEPS / "bench-mlserver/bin/python")
+    return Server([python, str(Path(python).with_name("mlserver")), "start", str(place)])
+
+
+SERVERS = {"weir": weir, "nginx": nginx, "fastapi": fastapi, "litserve": litserve, "mlserver": mlserver}
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def post(url, body):
+    request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=10) as response:
+        return json.load(response)
+
+
+class Running:
+    """A started server on one CPU; a context manager that ends what it started."""
+
+    def __init__(self, name, folder, cpus):
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}{INFER}"
+        self.folder, self.cpus, self.log = folder, cpus, folder / f"{name}.log"
+        self.server = SERVERS[name](folder, self.port)
+
+    def __enter__(self):
+        env = {**os.environ, "BENCH_MODEL": str(self.folder / "gbm.onnx"), "PYTHONPATH": str(HERE),
+               "PYTHONDONTWRITEBYTECODE": "1", **self.server.env}
+        with open(self.log, "wb") as log:
+            self.process = subprocess.Popen(
+                self.server.command, cwd=self.folder, env=env, stdin=subprocess.DEVNULL, stdout=log,
+                stderr=log, start_new_session=True,
+                preexec_fn=lambda: os.sched_setaffinity(0, self.cpus))
+        try:
+            self.wait_ready()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def wait_ready(self):
+        with open(self.folder / "bodies.jsonl", "rb") as bodies:
+            body = bodies.readline()
+        end = time.monotonic() + self.server.start_seconds
+        while True:
+            try:
+                post(self.url, body)
+                return
+            except (urllib.error.URLError, OSError, ValueError) as why:
+                if self.process.poll() is not None or time.monotonic() > end:
+                    tail = self.log.read_text(errors="replace")[-400:]
+                    raise NotMeasured(f"does not answer ({why}): {tail}") from None
+            time.sleep(0.1)
+
+    def check_answers(self):
+        """The server does the work: its answers are the model's, to six digits."""
+        if not self.server.right_answers:
+            return
+        want = json.loads((self.folder / "answers.json").read_text())
+        with open(self.folder / "bodies.jsonl", "rb") as bodies:
+            for body, probability in zip(bodies, want, strict=True):
+                outputs = {output["name"]: output["data"] for output in post(self.url, body)["outputs"]}
+                got = outputs["probabilities"]
+                got = got[0] if isinstance(got[0], list) else got
+                if abs(got[1] - probability) > 1e-5:
+                    raise NotMeasured(f"answers {got[1]}, the model says {probability}")
+
+    def pids(self):
+        """Our process and all below it."""
+        found, todo = [], [self.process.pid]
+        while todo:
+            pid = todo.pop()
+            found.append(pid)
+            try:
+                todo += map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+            except OSError:
+                pass
+        return found
+
+    def cpu_seconds(self):
+        """User and system time of the process tree so far."""
+        total = 0
+        for pid in self.pids():
+            try:
+                fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            total += int(fields[11]) + int(fields[12])
+        return total / TICKS
+
+    def resident_mib(self):
+        """Proportional set size of the process tree: shared pages are counted once."""
+        total = 0
+        for pid in self.pids():
+            try:
+                for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+                    if line.startswith("Pss:"):
+                        total += int(line.split()[1])
+            except OSError:
+                continue
+        return total / 1024
+
+    def __exit__(self, *_):
+        if self.process.poll() is None:
+            self.process.terminate()
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            print(f"{self.process.pid} did not end in 10 s", file=sys.stderr)
+        try:
+            os.killpg(self.process.pid, signal.SIGKILL)  # what is left of its own process group
+        except ProcessLookupError:
+            pass
+        self.process.wait()

@@ -133,9 +133,11 @@ static void edges_by_quantile(struct cells_spec *s, const double *sorted, size_t
     size_t at = 0;
 
     for (uint32_t k = 1; k < bins; k++) {
-        size_t i = MAX((size_t)((double)n * k / bins), at + 1);
+        size_t i = (size_t)((double)n * k / bins);
 
-        /* the nearest gap at or after the quantile; a heavy value swallows its quantiles */
+        if (i <= at)
+            continue; /* swallowed by a heavy value */
+        /* the nearest gap at or after the quantile */
         while (i < n && sorted[i] <= sorted[i - 1])
             i++;
         if (i >= n)

@@ -13,7 +13,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -30,7 +30,7 @@ class NotMeasured(Exception):
 @dataclass
 class Server:
     command: list
-    env: dict = field(default_factory=dict)
+    cwd: Path = HERE
     right_answers: bool = True  # False for the floor, which answers a constant
     start_seconds: float = 60
 
@@ -55,7 +55,8 @@ def weir(folder, port):
     (project / "models").mkdir(parents=True, exist_ok=True)
     (project / "models/gbm.onnx").write_bytes((folder / "gbm.onnx").read_bytes())
     (project / "weir.yaml").write_text(fill("weir.yaml"))
-    return Server([binary, "up", "--dir", str(project), "--gateway", f"127.0.0.1:{port}"])
+    return Server([binary, "up", "--listen", f"127.0.0.1:{port}", "--control", f"127.0.0.1:{free_port()}"],
+                  cwd=project)
 
 
 def nginx(folder, port):
@@ -116,10 +117,10 @@ class Running:
 
     def __enter__(self):
         env = {**os.environ, "BENCH_MODEL": str(self.folder / "gbm.onnx"), "PYTHONPATH": str(HERE),
-               "PYTHONDONTWRITEBYTECODE": "1", **self.server.env}
+               "PYTHONDONTWRITEBYTECODE": "1"}
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(
-                self.server.command, cwd=self.folder, env=env, stdin=subprocess.DEVNULL, stdout=log,
+                self.server.command, cwd=self.server.cwd, env=env, stdin=subprocess.DEVNULL, stdout=log,
                 stderr=log, start_new_session=True,
                 preexec_fn=lambda: os.sched_setaffinity(0, self.cpus))
         try:

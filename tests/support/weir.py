@@ -59,7 +59,7 @@ class Project:
 
     def command(self, *words):
         """The command line of the program, and the one place that knows how ports are given."""
-        place = ["--gateway", self.gateway, "--control", self.control] if words[0] == "up" else []
+        place = ["--listen", self.gateway, "--control", self.control] if words[0] == "up" else []
         return [str(word) for word in (binary(), *words, *place)]
 
     def start(self, env=None, ready_seconds=30):

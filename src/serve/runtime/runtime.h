@@ -24,7 +24,8 @@
 
 struct runtime_options {
     uint32_t threads; /* inside one run; 0 means 1: the loops are the parallelism */
-    bool no_arena;    /* give memory back after each run: large, rarely used models */
+    bool keep_memory; /* the engine keeps its working memory between runs: for large networks on
+                         dedicated machines; otherwise it is given back */
 };
 
 struct runtime_model;
@@ -49,8 +50,8 @@ struct runtime_model {
     struct arena arena; /* owned: names, specs */
     const struct tensor_spec *inputs, *outputs;
     uint32_t input_count, output_count;
-    bool batched; /* all inputs and outputs have an open first dimension and fixed others: rows of
-                     several requests may be joined into one run */
+    bool batched; /* inputs have an open first dimension and fixed others, outputs an open first:
+                     rows of several requests may be joined into one run */
     void *state;  /* owned by the engine */
 };
 

@@ -22,6 +22,12 @@ struct listen_options {
 NODISCARD int listen_open(const struct addr *a, const struct listen_options *options, int *ret_fd,
                           struct err *e);
 
+/* Opens n sockets on one address, one for each loop, among which the kernel spreads connections;
+ * the address is first tried alone, because SO_REUSEPORT would let a second program of the same
+ * user join silently. With port 0 all get the port of the first. On failure nothing stays open. */
+NODISCARD int listen_open_shared(const struct addr *a, const struct listen_options *options,
+                                 size_t n, int *ret_fds, struct err *e);
+
 struct listener;
 /* Gets a connected descriptor (non-blocking, close-on-exec), which it owns from now on. `peer` is
  * valid during the call. */
@@ -33,12 +39,13 @@ struct listener {
     listener_fn fn;
     uint64_t accepted;
     uint64_t starved; /* times accept failed for want of descriptors or memory */
-    bool starving;
+    ino_t file;       /* of the unix socket; 0 = none */
+    bool started;
 };
 
 /* Accepts on fd (owned by the listener from success on). Up to 64 connections per turn; when the
  * process runs out of descriptors it stops accepting for 100 ms instead of spinning. */
 NODISCARD int listener_start(struct loop *l, struct listener *li, int fd, listener_fn fn,
                              struct err *e);
-/* Closes the socket; a unix socket file is removed. Accepts one that is not started. */
+/* Closes the socket; the file of a unix socket is removed. Accepts one that is not started. */
 void listener_stop(struct loop *l, struct listener *li);

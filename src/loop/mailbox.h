@@ -32,7 +32,8 @@ struct mailbox {
 
 /* Opens on the loop thread, before any sender knows the mailbox. */
 void mailbox_open(struct mailbox *mb, struct loop *l, mailbox_fn fn);
-/* After the last sender is gone. Mails not delivered are handed to fn first. */
+/* After the last sender is gone, and not from the mailbox's own fn. Mails not delivered are handed
+ * to fn first. */
 void mailbox_close(struct mailbox *mb);
 
 void mailbox_post(struct mailbox *mb, struct mail *m); /* any thread; takes ownership of *m */

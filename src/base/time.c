@@ -106,7 +106,8 @@ static void put_digits(char *to, unsigned value, int n)
 void time_iso(int64_t wall_ns, char ret_text[TIME_ISO_SIZE])
 {
     int64_t days = floor_div(wall_ns, NS_PER_DAY);
-    unsigned ms = (unsigned)((wall_ns - days * NS_PER_DAY) / NS_PER_MS);
+    /* not wall_ns - days * NS_PER_DAY, which overflows in the first day of the range */
+    unsigned ms = (unsigned)((wall_ns % NS_PER_DAY + NS_PER_DAY) % NS_PER_DAY / NS_PER_MS);
     unsigned month, day;
     int year;
 

@@ -397,20 +397,25 @@ static int read_events(struct reader *r, struct fy_diag *diag)
     return 0;
 }
 
-/* libfyaml does not promise to refuse every ill-formed sequence; the trees must hold none. */
-static int check_utf8(const struct reader *r, str text)
+/* YAML allows printable characters only; libfyaml lets some of the others through and then reads
+ * past them, so they stop here. */
+static int check_bytes(const struct reader *r, str text)
 {
     struct place at = {1, 1};
 
-    if (str_is_utf8(text))
-        return 0;
-    for (size_t step; (step = str_utf8_step(text)); text = str_skip(text, step)) {
-        if (text.p[0] == '\n')
-            at = (struct place){at.line + 1, 0};
-        at.col++;
+    while (text.n) {
+        unsigned char c = (unsigned char)text.p[0];
+        size_t step = str_utf8_step(text);
+
+        if (!step)
+            return FAIL_AT(r, at, INVALID_ARGUMENT, "byte 0x%02X is not UTF-8, expected UTF-8", c);
+        if ((c < 0x20 && c != '\t' && c != '\n' && c != '\r') || c == 0x7F)
+            return FAIL_AT(r, at, INVALID_ARGUMENT,
+                           "control character 0x%02X, expected it escaped in double quotes", c);
+        at = c == '\n' ? (struct place){at.line + 1, 1} : (struct place){at.line, at.col + 1};
+        text = str_skip(text, step);
     }
-    return FAIL_AT(r, at, INVALID_ARGUMENT, "byte 0x%02X is not UTF-8, expected UTF-8",
-                   (unsigned char)text.p[0]);
+    return 0;
 }
 
 static void parser_freep(struct fy_parser **parser)
@@ -432,7 +437,7 @@ int yaml_parse(str text, const char *name, struct arena *a, struct json **ret_ro
     struct fy_diag_cfg diag_cfg;
     struct reader r = {.name = name, .arena = a, .e = e};
 
-    TRY(check_utf8(&r, text));
+    TRY(check_bytes(&r, text));
     fy_diag_cfg_default(&diag_cfg);
     diag_cfg.fp = NULL;
     diag = fy_diag_create(&diag_cfg);

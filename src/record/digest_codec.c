@@ -21,15 +21,14 @@
 #define MAGIC "WDG1"
 #define TEXT_MAX 256u
 
-#define DIGEST_SCALARS(X)                                                                     \
-    X(sequence)                                                                               \
-    X(dropped_ring) X(dropped_disk) X(recorded) X(segment_bytes) X(feedback) X(feedback_late) \
-        X(join_evicted)
+#define DIGEST_SCALARS(X) \
+    X(sequence)           \
+    X(dropped_ring)       \
+    X(dropped_disk) X(recorded) X(segment_bytes) X(feedback) X(feedback_late) X(join_evicted)
 #define LABEL_SCALARS(X) X(joined) X(corrected) X(duplicates) X(errors) X(unusable) X(delay_ms_sum)
-#define PAIRED_SCALARS(X)                                                         \
-    X(compared)                                                                   \
-    X(agreed) X(outcome[0][0]) X(outcome[0][1]) X(outcome[1][0]) X(outcome[1][1]) \
-        X(loss_diff_count)
+#define PAIRED_SCALARS(X) \
+    X(compared)           \
+    X(agreed) X(outcome[0][0]) X(outcome[0][1]) X(outcome[1][0]) X(outcome[1][1]) X(loss_diff_count)
 
 enum part { PART_LATENCY = 1, PART_CELLS = 2, PART_LABELS = 4, PART_PAIRED = 8, PART_SHADOW = 16 };
 

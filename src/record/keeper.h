@@ -30,7 +30,8 @@ struct keeper_config {
     bool segments_off;  /* records are folded, not stored */
     bool cells_off;     /* records are stored, not folded */
 
-    /* Both are called on the keeper thread and must not block. on_digest borrows the digest. */
+    /* Both are called on the keeper thread (the last ones by keeper_stop) and must not block.
+     * on_digest borrows the digest. */
     void (*on_digest)(void *ctx, const struct digest *d);
     void (*on_durable)(void *ctx); /* durable or lost positions of some ring moved */
     void *ctx;

@@ -158,8 +158,8 @@ uint64_t record_id_hash(str request_id)
 
 uint32_t record_rows_max(const struct record_schema *s, size_t text_bytes)
 {
-    size_t room = RECORD_BYTES_MAX - sizeof(struct record_head) - RECORD_ID_MAX;
-    size_t row = s->row_bytes + (s->has_text ? pad8(text_bytes) : 0);
+    size_t room = RECORD_BYTES_MAX - sizeof(struct record_head) - RECORD_ID_MAX - 8;
+    size_t row = s->row_bytes + (s->has_text ? text_bytes + 8 : 0);
 
     return (uint32_t)(room / MAX(row, 1u));
 }

@@ -215,6 +215,14 @@ static NODISCARD int write_block(struct segment_writer *w, struct err *e)
     return 0;
 }
 
+/* The schemas of a lost block are announced again by the next record that uses them. */
+void segment_discard(struct segment_writer *w)
+{
+    w->pending_count = 0;
+    w->block_bytes = 0;
+    w->block_records = 0;
+}
+
 int segment_write(struct segment_writer *w, struct err *e)
 {
     int rc;
@@ -225,10 +233,7 @@ int segment_write(struct segment_writer *w, struct err *e)
     if (rc && w->fd >= 0) { /* gives the space back; the next write lands at `good` in any case */
         int ignored UNUSED = file_truncate(w->fd, w->good, NULL);
     }
-    /* The schemas of a lost block are announced again by the next record that uses them. */
-    w->pending_count = 0;
-    w->block_bytes = 0;
-    w->block_records = 0;
+    segment_discard(w);
     return rc;
 }
 

@@ -43,6 +43,8 @@ bool segment_append(struct segment_writer *w, const struct record_head *h,
 /* Writes the block in memory, opening a file if none is open. The block is empty afterwards in any
  * case; on failure its records are lost and the file is cut back to what was good. */
 NODISCARD int segment_write(struct segment_writer *w, struct err *e);
+/* Empties the block in memory. */
+void segment_discard(struct segment_writer *w);
 /* Makes all that was written durable. On failure what was written since the last sync counts as
  * lost, and the file is cut back or abandoned. */
 NODISCARD int segment_sync(struct segment_writer *w, struct err *e);

@@ -4,8 +4,9 @@
  *
  * The idea. Records are copied into one block in memory; a full block goes to the file in one
  * write, and a sync makes everything before it durable. The position up to which the file is known
- * to be good is kept here, and blocks are always written at that position: after a failed or torn
- * write nothing has to be undone for the next write to land right, and a cut merely tidies up.
+ * to be good is kept here, and blocks are always written at that position. After a failed or torn
+ * write the file is cut back to it before anything else is written, so that no piece of an old block
+ * can be taken for a new one.
  *
  * Invariants.
  * 1. Bytes [0, good) of the open file are whole blocks. Bytes [0, synced) survive kill -9 and power
@@ -33,6 +34,7 @@ struct segment_writer {
     char name[256]; /* of the open file, "" = none */
     int fd;
     uint64_t good, synced;
+    bool torn; /* bytes of a failed write lie behind `good` */
     uint64_t sequence;
     uint64_t number; /* of files made */
     int64_t opened_wall_ns;
@@ -111,6 +113,7 @@ static void close_file(struct segment_writer *w)
     w->fd = -1;
     w->name[0] = 0;
     w->good = w->synced = 0;
+    w->torn = false;
     w->sequence = 0;
     w->file_records = 0;
     w->unsynced = 0;
@@ -198,6 +201,9 @@ static NODISCARD int write_block(struct segment_writer *w, struct err *e)
 
     if (w->fd < 0)
         TRY(open_file(w, e));
+    if (w->torn)
+        TRY(file_truncate(w->fd, w->good, e));
+    w->torn = false;
     at = w->good;
     sequence = w->sequence;
     for (uint32_t i = 0; i < w->pending_count; i++)
@@ -230,9 +236,8 @@ int segment_write(struct segment_writer *w, struct err *e)
     if (!w->block_records)
         return 0;
     rc = write_block(w, e);
-    if (rc && w->fd >= 0) { /* gives the space back; the next write lands at `good` in any case */
-        int ignored UNUSED = file_truncate(w->fd, w->good, NULL);
-    }
+    if (rc && w->fd >= 0) /* gives the space back, if it can be done now */
+        w->torn = file_truncate(w->fd, w->good, NULL) != 0;
     segment_discard(w);
     return rc;
 }

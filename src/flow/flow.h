@@ -103,8 +103,7 @@ str flow_key(const struct flow_ctx *ctx);          /* "<flow id>/<seq>" */
 uint32_t flow_attempt(const struct flow_ctx *ctx); /* 1 = the first */
 const struct json *flow_input(const struct flow_ctx *ctx);
 struct arena *flow_arena(struct flow_ctx *ctx); /* lives as long as this call of the step */
-/* The output of the last finished run of that step, or NULL. For reading: the connection must not
- * be in a transaction of the step's own making. */
+/* The output of the last finished run of that step, or NULL. */
 NODISCARD int flow_output_of(struct flow_ctx *ctx, const char *step, struct json **ret_output,
                              struct err *e);
 /* Sets the output of this step (copied). The last step's output is the result of the flow. */

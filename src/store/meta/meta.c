@@ -13,13 +13,16 @@
  *  3. No cursor is open when an outermost transaction begins, nor when a lone statement writes: on
  *     SQLite it would pin an old snapshot, and the write would fail now and then.
  *
- * Locks: watch_lock of the store guards the list of watchers and is held while they run.
+ * Locks: write_lock of the store is held from the start to the end of a transaction, and for a lone
+ * statement. The engine would serialise writers too, but by polling; this hands over at once.
+ * watch_lock guards the list of watchers and is held while they run; never together with the first.
  */
 #include "store/meta/engine.h"
 
 #include "base/files.h"
 #include "base/hash.h"
 #include "base/mem.h"
+#include "base/time.h"
 
 #include <limits.h>
 #include <pthread.h>
@@ -27,6 +30,7 @@
 
 #define STATEMENTS_MAX 128 /* kept per connection */
 #define WATCHERS_MAX 16
+#define BUSY_MS_DEFAULT 10000u
 
 struct watcher {
     enum meta_topic topic;
@@ -39,6 +43,7 @@ struct meta_store {
     struct meta_options options;
     char *dir;   /* owned */
     int lock_fd; /* -1 when shared or read-only */
+    pthread_mutex_t write_lock;
     pthread_mutex_t watch_lock;
     struct watcher watchers[WATCHERS_MAX];
     size_t watcher_count;
@@ -98,8 +103,10 @@ int meta_store_open(const char *dir, const struct meta_options *options,
 
     s->engine = &meta_engine_sqlite;
     s->options = options ? *options : (struct meta_options){0};
+    s->options.busy_ms = s->options.busy_ms ? s->options.busy_ms : BUSY_MS_DEFAULT;
     s->dir = mem_dupz(dir, strlen(dir));
     s->lock_fd = -1;
+    pthread_mutex_init(&s->write_lock, NULL);
     pthread_mutex_init(&s->watch_lock, NULL);
     if (!s->options.read_only)
         TRY(file_make_dirs(dir, e));
@@ -114,6 +121,7 @@ void meta_store_close(struct meta_store *s)
     if (!s)
         return;
     file_close(s->lock_fd);
+    pthread_mutex_destroy(&s->write_lock);
     pthread_mutex_destroy(&s->watch_lock);
     mem_free(s->dir);
     mem_free(s);
@@ -127,6 +135,26 @@ bool meta_store_is_exclusive(const struct meta_store *s)
 const char *meta_store_dir(const struct meta_store *s)
 {
     return s->dir;
+}
+
+/* ----- Writers of this process, one at a time ----- */
+
+static int write_lock(struct meta *m, struct err *e)
+{
+    struct meta_store *s = m->store;
+    int64_t until = time_mono_ns() + s->options.busy_ms * NS_PER_MS;
+    struct timespec at = {.tv_sec = until / NS_PER_S, .tv_nsec = until % NS_PER_S};
+
+    if (pthread_mutex_trylock(&s->write_lock) == 0 ||
+        pthread_mutex_clocklock(&s->write_lock, CLOCK_MONOTONIC, &at) == 0)
+        return 0;
+    return FAIL(e, UNAVAILABLE, "%s/meta.db: another thread keeps the database locked for %u ms",
+                s->dir, s->options.busy_ms);
+}
+
+static void write_unlock(struct meta *m)
+{
+    pthread_mutex_unlock(&m->store->write_lock);
 }
 
 /* ----- Watching ----- */
@@ -210,8 +238,7 @@ void meta_close(struct meta *m)
     if (!m)
         return;
     ASSERT(m->open_count == 0);
-    if (m->depth)
-        m->engine->rollback(m->conn);
+    ASSERT(m->depth == 0); /* the transaction that is open belongs to someone */
     for (size_t i = 0; i < m->kept_count; i++)
         statement_free(m->kept[i]);
     m->engine->close(m->conn);
@@ -356,17 +383,29 @@ int meta_first_int(struct meta *m, const char *sql, struct meta_args args, int64
     return 0;
 }
 
-int meta_exec(struct meta *m, const char *sql, struct meta_args args, struct err *e)
+static int run_to_end(struct meta *m, const char *sql, struct meta_args args, struct err *e)
 {
     AUTO(meta_rows_closep) struct meta_rows *r = NULL;
     int rc;
 
-    ASSERT(m->depth || m->open_count == 0);
     TRY(meta_query(m, sql, args, &r, e));
     while (meta_next(r, &rc, e))
         continue;
     if (!rc)
         m->changes = m->engine->changes(m->conn);
+    return rc;
+}
+
+int meta_exec(struct meta *m, const char *sql, struct meta_args args, struct err *e)
+{
+    int rc;
+
+    if (m->depth)
+        return run_to_end(m, sql, args, e);
+    ASSERT(m->open_count == 0);
+    TRY(write_lock(m, e));
+    rc = run_to_end(m, sql, args, e);
+    write_unlock(m);
     return rc;
 }
 
@@ -425,8 +464,15 @@ int meta_begin(struct meta *m, struct meta_tx *ret_tx, struct err *e)
 {
     ASSERT(!ret_tx->m);
     if (m->depth == 0) {
+        int rc;
+
         ASSERT(m->open_count == 0);
-        TRY(m->engine->begin(m->conn, e));
+        TRY(write_lock(m, e));
+        rc = m->engine->begin(m->conn, e);
+        if (rc) {
+            write_unlock(m);
+            return rc;
+        }
         m->doomed = false;
         memset(m->touched, 0, sizeof(m->touched));
     }
@@ -457,6 +503,7 @@ int meta_commit(struct meta_tx *tx, struct err *e)
                    : m->engine->commit(m->conn, e);
     if (rc)
         m->engine->rollback(m->conn);
+    write_unlock(m);
     tx_end(tx);
     if (rc)
         memset(m->touched, 0, sizeof(m->touched));
@@ -475,6 +522,7 @@ void meta_tx_done(struct meta_tx *tx)
         doom(m, CODE_ABORTED, &(struct err){.msg = "an inner transaction was rolled back"});
     } else {
         m->engine->rollback(m->conn);
+        write_unlock(m);
         memset(m->touched, 0, sizeof(m->touched));
     }
     tx_end(tx);

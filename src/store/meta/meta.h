@@ -63,7 +63,7 @@ const char *meta_store_dir(const struct meta_store *s);
 /* ----- Connection ----- */
 
 NODISCARD int meta_open(struct meta_store *s, struct meta **ret_meta, struct err *e);
-void meta_close(struct meta *m); /* accepts NULL; rolls back an open transaction */
+void meta_close(struct meta *m); /* accepts NULL; no transaction or cursor may be open */
 DEFINE_AUTO_PTR(struct meta, meta_close)
 struct meta_store *meta_store_of(struct meta *m);
 

@@ -17,8 +17,6 @@
 #include <sqlite3.h>
 #include <stdio.h>
 
-#define BUSY_MS_DEFAULT 10000u
-
 static enum code code_of(int rc)
 {
     switch (rc) {
@@ -85,10 +83,8 @@ static int run(sqlite3 *db, const char *sql, struct err *e)
 
 static int configure(sqlite3 *db, const struct meta_options *options, struct err *e)
 {
-    uint32_t busy_ms = options->busy_ms ? options->busy_ms : BUSY_MS_DEFAULT;
-
     sqlite3_extended_result_codes(db, 1);
-    sqlite3_busy_timeout(db, (int)MIN(busy_ms, (uint32_t)INT_MAX));
+    sqlite3_busy_timeout(db, (int)MIN(options->busy_ms, (uint32_t)INT_MAX));
     TRY(run(db, "PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF", e));
     if (options->read_only)
         return run(db, "PRAGMA query_only = ON", e);

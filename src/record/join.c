@@ -3,11 +3,13 @@
  * The index of recent predictions.
  *
  * The idea. Entries lie in a ring in order of arrival, so that the oldest makes room for the newest
- * and an insert writes to memory in sequence. Finding goes through a table of 8-byte slots, each a
- * 32-bit tag and the number of its entry: a slot whose entry has been overwritten is free, which is
- * seen from the number alone. So nothing is ever deleted, and an insert costs one cache miss.
- * A key may lie in any of 16 slots from its home on; the table has four slots per entry, and if all
- * 16 are alive, the oldest is given up (with a random hash, practically never).
+ * and an insert writes to memory in sequence. Finding goes through buckets of one cache line: 16
+ * slots of 32 bits, each a tag of the key and the number of its entry modulo four times the
+ * capacity. From the number alone it is seen whether the entry has been overwritten; then the slot
+ * is free. So nothing is ever deleted, and an insert costs one cache miss.
+ * There are four slots per entry. A slot that nobody reused for so long that the numbers came round
+ * again looks taken, which costs room but no mistake: what is found is compared with the whole key.
+ * If all slots of a bucket are taken the oldest is given up (about one in a million).
  *
  * A shadow answer is an entry of its own under a key made of the request and the arm; the primary
  * entry remembers the arms that answered, whichever of the two came first.
@@ -23,7 +25,7 @@
 #include <math.h>
 #include <sys/mman.h>
 
-#define WINDOW 16u
+#define BUCKET 16u /* slots: 64 bytes */
 #define SLOTS_PER_ENTRY 4u
 #define ROW_MIX UINT64_C(0x9e3779b97f4a7c15)
 #define ARM_MIX UINT64_C(0xd1b54a32d192ed03)
@@ -44,10 +46,11 @@ struct entry {
 
 struct join {
     struct entry *entries; /* capacity of them, mapped lazily */
-    uint64_t *slots;       /* tag << 32 | number; + WINDOW at the end */
+    uint32_t *slots;       /* tag above the bits of number_mask, number below */
     uint32_t capacity, slot_count;
+    uint32_t number_mask; /* 4 * capacity - 1 */
     uint32_t rows_max;
-    uint32_t next;                  /* number of the next entry; starts at capacity, wraps */
+    uint32_t next;                  /* number of the next entry; starts behind capacity, wraps */
     uint64_t inserted;              /* entries ever made */
     uint16_t arms_now, arms_before; /* shadow arms seen in this and the last digest interval */
 };
@@ -56,7 +59,7 @@ struct join {
 
 static size_t slots_bytes(const struct join *j)
 {
-    return ((size_t)j->slot_count + WINDOW) * sizeof *j->slots;
+    return (size_t)j->slot_count * sizeof *j->slots;
 }
 
 int join_new(uint32_t entries, uint32_t rows_per_request, struct join **ret_join, struct err *e)
@@ -70,8 +73,10 @@ int join_new(uint32_t entries, uint32_t rows_per_request, struct join **ret_join
                     JOIN_ENTRIES_MAX);
     while (capacity < entries)
         capacity *= 2;
-    j->capacity = j->next = capacity;
+    j->capacity = capacity;
+    j->next = capacity + 1; /* so that a slot of zero is a free one */
     j->slot_count = capacity * SLOTS_PER_ENTRY;
+    j->number_mask = 4 * capacity - 1;
     j->rows_max = rows_per_request ? rows_per_request : JOIN_ROWS_DEFAULT;
     j->entries = mmap(NULL, capacity * sizeof *j->entries, PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -79,6 +84,8 @@ int join_new(uint32_t entries, uint32_t rows_per_request, struct join **ret_join
                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (j->entries == MAP_FAILED || j->slots == MAP_FAILED)
         return FAIL_ERRNO(e, "join index of %u predictions", capacity);
+    /* Random access over many small pages costs more in page walks than in cache misses. */
+    madvise(j->slots, slots_bytes(j), MADV_HUGEPAGE);
     *ret_join = TAKE(j);
     return 0;
 }
@@ -104,20 +111,21 @@ static uint64_t shadow_key(uint64_t primary, uint32_t arm)
     return primary ^ (arm + 1) * ARM_MIX;
 }
 
-/* The high half picks the home, the low half is the tag: they must not repeat each other. */
-static uint64_t *home_of(const struct join *j, uint64_t key)
+/* The high half picks the bucket, the low half is the tag: they must not repeat each other. */
+static uint32_t *bucket_of(const struct join *j, uint64_t key)
 {
-    return j->slots + ((uint32_t)(key >> 32) & (j->slot_count - 1) & ~7u);
+    return j->slots + ((uint32_t)(key >> 32) & (j->slot_count - 1) & ~(BUCKET - 1));
 }
 
-static uint32_t tag_of(uint64_t key)
+static uint32_t slot_value(const struct join *j, uint64_t key, uint32_t number)
 {
-    return (uint32_t)key | 1; /* a slot of zero is an empty one */
+    return ((uint32_t)key & ~j->number_mask) | (number & j->number_mask);
 }
 
-static bool is_alive(const struct join *j, uint64_t slot)
+/* How many entries ago the one of a slot was made; capacity and more: overwritten. */
+static uint32_t age_of(const struct join *j, uint32_t slot)
 {
-    return slot && j->next - (uint32_t)slot - 1 < j->capacity;
+    return (j->next - slot - 1) & j->number_mask;
 }
 
 static struct entry *entry_at(const struct join *j, uint32_t number)
@@ -125,52 +133,42 @@ static struct entry *entry_at(const struct join *j, uint32_t number)
     return &j->entries[number & (j->capacity - 1)];
 }
 
+/* The youngest entry of a key. */
 static struct entry *find(const struct join *j, uint64_t key)
 {
-    uint64_t *slot = home_of(j, key);
-    uint32_t tag = tag_of(key);
+    const uint32_t *slot = bucket_of(j, key);
+    struct entry *found = NULL;
+    uint32_t youngest = j->capacity;
 
-    for (uint32_t i = 0; i < WINDOW; i++)
-        if ((uint32_t)(slot[i] >> 32) == tag && is_alive(j, slot[i])) {
-            struct entry *found = entry_at(j, (uint32_t)slot[i]);
+    for (uint32_t i = 0; i < BUCKET; i++) {
+        uint32_t age = age_of(j, slot[i]);
 
-            if (found->key == key)
-                return found;
-        }
-    return NULL;
+        if (((slot[i] ^ (uint32_t)key) & ~j->number_mask) || age >= youngest ||
+            entry_at(j, slot[i])->key != key)
+            continue;
+        found = entry_at(j, slot[i]);
+        youngest = age;
+    }
+    return found;
 }
 
-/* The slot to use for a key: that of its older entry, a free one, or that of the oldest. */
-static uint64_t *slot_for(const struct join *j, uint64_t key)
+/* The slot whose entry is oldest: a free one if there is any. */
+static uint32_t *oldest_slot(const struct join *j, uint64_t key)
 {
-    uint64_t *slot = home_of(j, key), *best = NULL;
-    uint32_t tag = tag_of(key), oldest = 0;
-    bool best_free = false;
+    uint32_t *slot = bucket_of(j, key), *oldest = slot;
 
-    for (uint32_t i = 0; i < WINDOW; i++) {
-        uint32_t age = j->next - (uint32_t)slot[i];
-
-        if (!is_alive(j, slot[i])) {
-            best = best_free ? best : &slot[i];
-            best_free = true;
-        } else if ((uint32_t)(slot[i] >> 32) == tag && entry_at(j, (uint32_t)slot[i])->key == key) {
-            return &slot[i];
-        } else if (!best_free && age > oldest) {
-            oldest = age;
-            best = &slot[i];
-        }
-    }
-    return best;
+    for (uint32_t i = 1; i < BUCKET; i++)
+        oldest = age_of(j, slot[i]) > age_of(j, *oldest) ? &slot[i] : oldest;
+    return oldest;
 }
 
 static struct entry *insert(struct join *j, struct fold *f, uint64_t key)
 {
-    uint64_t *slot = slot_for(j, key);
     struct entry *made = entry_at(j, j->next);
 
     if (j->inserted >= j->capacity && !(made->state & (LABELLED | SHADOW)))
         f->digest.join_evicted++;
-    *slot = (uint64_t)tag_of(key) << 32 | j->next;
+    *oldest_slot(j, key) = slot_value(j, key, j->next);
     *made = (struct entry){.key = key};
     j->next++;
     j->inserted++;
@@ -460,10 +458,8 @@ static void add_row(struct join *j, struct fold *f, const struct record_head *h,
 void join_prefetch(const struct join *j, const struct record_head *h)
 {
     uint64_t key = row_key(h->id_hash, h->row_first);
-    const uint64_t *home = home_of(j, h->kind == RECORD_SHADOW ? shadow_key(key, h->arm) : key);
 
-    __builtin_prefetch(home, 1);
-    __builtin_prefetch(home + 8, 1);
+    __builtin_prefetch(bucket_of(j, h->kind == RECORD_SHADOW ? shadow_key(key, h->arm) : key), 1);
 }
 
 void join_record(struct join *j, struct fold *f, const struct record_head *h,

@@ -11,7 +11,7 @@
 #include "record/fold.h"
 
 #define JOIN_ENTRIES_DEFAULT (1u << 20)
-#define JOIN_ENTRIES_MAX (1u << 28)
+#define JOIN_ENTRIES_MAX (1u << 26)
 #define JOIN_ROWS_DEFAULT 64u
 
 struct join;

@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "watch/priv.h"
+
+#include <math.h>
+
+static const char *const state_names[] = {"warming", "ok", "drifting"};
+
+static void put_finite(struct json_out *o, str key, double v)
+{
+    if (isfinite(v))
+        jo_kreal(o, key, v);
+}
+
+static void write_column(const struct monitor *mo, uint32_t i, double evidence, struct json_out *o)
+{
+    const struct watch_column *c = &mo->columns[i];
+    struct distance d;
+
+    monitor_recent(mo, i, UINT64_MAX, &d);
+    jo_object(o);
+    jo_kstr(o, S("feature"), c->name);
+    jo_kstr(o, S("role"), c->is_output ? S("output") : S("feature"));
+    jo_kbool(o, S("ignored"), c->ignored);
+    put_finite(o, S("evidence"), evidence);
+    jo_kint(o, S("n"), (int64_t)d.rows);
+    put_finite(o, S("psi"), d.psi);
+    put_finite(o, S("psi_null"), d.psi_null);
+    put_finite(o, S("ks"), d.ks);
+    put_finite(o, S("js"), d.js);
+    put_finite(o, S("kl"), d.kl);
+    put_finite(o, S("wasserstein_sd"), d.wasserstein);
+    put_finite(o, S("mean_delta_sd"), d.mean_delta_sd);
+    put_finite(o, S("variance_ratio"), d.variance_ratio);
+    if (c->spec.kind == CELLS_CATEGORICAL) {
+        put_finite(o, S("chi2"), d.chi2.statistic);
+        put_finite(o, S("chi2_p"), d.chi2.p);
+    }
+    put_finite(o, S("missing_delta"), d.missing_delta);
+    put_finite(o, S("outside_delta"), d.outside_delta);
+    jo_kint(o, S("windows_over"), c->last.streak);
+    jo_kstr(o, S("severity"),
+            str_of(drift_severity_name(drift_severity_of(d.psi, &mo->cfg.bands))));
+    jo_object_end(o);
+}
+
+static void write_labels(const struct monitor *mo, struct json_out *o)
+{
+    jo_key(o, S("labels"));
+    jo_object(o);
+    jo_kint(o, S("joined"), mo->labels_n);
+    jo_kint(o, S("errors"), mo->label_errors);
+    if (mo->label_reference) {
+        jo_kreal(o, S("reference_error_rate"), mo->label_ref_risk);
+        jo_kreal(o, S("bound"), mo->labels.m0);
+        put_finite(o, S("evidence"), betting_evidence(&mo->labels));
+        put_finite(o, S("budget_rows"), mo->labels.budget_rows);
+    }
+    if (mo->recent_labels > 0)
+        jo_kreal(o, S("recent_error_rate"), (double)mo->recent_errors / (double)mo->recent_labels);
+    jo_object_end(o);
+}
+
+static void write_monitor(const struct monitor *mo, struct json_out *o)
+{
+    jo_object(o);
+    jo_kstr(o, S("monitor"), mo->cfg.name);
+    jo_kstr(o, S("endpoint"), mo->cfg.endpoint);
+    jo_kstr(o, S("model"), mo->cfg.model);
+    jo_kstr(o, S("version"), mo->version);
+    jo_kstr(o, S("state"), mo->no_profile.n ? S("unwatched") : str_of(state_names[mo->state]));
+    if (mo->no_profile.n)
+        jo_kstr(o, S("reason"), mo->no_profile);
+    jo_kstr(o, S("severity"), str_of(drift_severity_name(mo->severity)));
+    jo_kint(o, S("rows"), (int64_t)mo->rows);
+    jo_kint(o, S("alarms"), (int64_t)mo->alarms);
+    jo_kreal(o, S("rows_per_s"), mo->rate);
+    if (mo->detecting) {
+        put_finite(o, S("evidence"), edetector_endpoint_evidence(&mo->detect));
+        put_finite(o, S("budget_rows"), mo->detect.budget_rows);
+    }
+    if (mo->cfg.one_in_s > 0)
+        jo_kreal(o, S("false_alarm_every_s"), mo->cfg.one_in_s);
+    write_labels(mo, o);
+    jo_key(o, S("features"));
+    jo_array(o);
+    for (uint32_t i = 0; i < mo->column_count; i++) {
+        const struct watch_column *c = &mo->columns[i];
+
+        if (c->has_spec)
+            write_column(mo, i,
+                         c->has_bank && mo->detecting && mo->detect.banks[i]
+                             ? edetector_evidence(&c->bank, &mo->detect.detectors[i])
+                             : NAN,
+                         o);
+    }
+    jo_array_end(o);
+    jo_object_end(o);
+}
+
+void watch_report(const struct watch *w, str endpoint, struct json_out *out)
+{
+    jo_object(out);
+    jo_key(out, S("monitors"));
+    jo_array(out);
+    for (const struct monitor *mo = watch_first(w); mo; mo = mo->next)
+        if (!endpoint.n || str_eq(endpoint, mo->cfg.endpoint))
+            write_monitor(mo, out);
+    jo_array_end(out);
+    jo_object_end(out);
+}

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Monitors: what flows through an endpoint, held against the reference of the version that answers.
+ *
+ * The one setting is the false-alarm budget of an endpoint: at most one in so much of its own
+ * traffic. Behind it, evidence grows with every digest (stats/edetector.h for features and outputs,
+ * stats/betting.h for labels) and an alarm is raised when it reaches the budget, however often one
+ * looks. PSI and its kin do not decide that something changed; they say how much, in the words
+ * people know, and confirm it by windows in a row.
+ *
+ * States of a monitor: warming (no traffic yet), ok, drifting; see monitor.c. Facts:
+ * drift.detected, drift.escalated (more severe, or confirmed by windows), drift.cleared.
+ *
+ * Control thread only. Evidence lives in memory: a restart of control begins it anew, which delays
+ * an alarm and never fakes one.
+ */
+#pragma once
+
+#include "record/digest.h"
+#include "store/blobs/blobs.h"
+#include "store/meta/meta.h"
+
+struct watch;
+
+NODISCARD int watch_new(struct blobs *blobs, struct watch **ret_watch, struct err *e);
+void watch_free(struct watch *w); /* accepts NULL */
+DEFINE_AUTO_PTR(struct watch, watch_free)
+
+/* The project that is applied now (normalised tree, copied). Monitors whose settings are unchanged
+ * keep their evidence. */
+NODISCARD int watch_configure(struct watch *w, const struct json *project, struct err *e);
+
+/* Folds a digest; appends the facts that follow from it. A version without a profile is not
+ * watched, which the report says. wall_ns is the time of arrival. */
+NODISCARD int watch_digest(struct watch *w, struct meta *m, const struct digest *d, int64_t wall_ns,
+                           struct err *e);
+
+/* {"monitors":[{…}]} of all, or of one endpoint: state, evidence against budget, traffic, and the
+ * columns by evidence with their effect sizes. */
+void watch_report(const struct watch *w, str endpoint, struct json_out *out);

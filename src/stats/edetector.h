@@ -68,7 +68,8 @@ str edetector_template_text(struct arena *a, const struct edetector_template *t)
 NODISCARD int edetector_bank_fit(const struct cells_spec *spec, const double *values, size_t n,
                                  const struct edetector_config *cfg,
                                  struct edetector_bank *ret_bank, struct err *e);
-/* From counts alone: exact for categorical columns; numeric ones get tilt in place of shift. */
+/* From counts alone. For continuous columns the tolerance then is a tilt by tol_sd, which is the
+ * same for normal ones. */
 NODISCARD int edetector_bank_fit_counts(const struct cells_spec *spec, const uint64_t *counts,
                                         const struct edetector_config *cfg,
                                         struct edetector_bank *ret_bank, struct err *e);

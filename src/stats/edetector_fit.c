@@ -18,6 +18,11 @@
  * Bernstein bound (Maurer and Pontil 2009) replaces it, for each half with half of the delta. It
  * holds at any n for given cells and plain counts; for tilted nulls it is still an approximation.
  *
+ * Templates about one rate (missing, outside, one category) have ratios with two values only. There
+ * the bound is exact at any size: that of a binomial rate (Clopper and Pearson), which holds for
+ * every ratio at once, so nothing needs to be held back. Rows that lie inside only because the
+ * cells were made from them count as outside, as leaving them out would show (left_out()).
+ *
  * Tolerance. "No change" is not one distribution but all that lie so near to the reference that
  * nobody would act. c_j is the maximum of the bound over this set:
  *   numeric      mean shifted by up to tol_sd and spread scaled by up to 1 +- tol_sd (the corners
@@ -30,13 +35,19 @@
  * replaced by p plus the tolerance, which is the least favourable tolerated rate, so that the bet
  * is the likelihood ratio against the worst member instead of a bet that the bound then kills.
  *
- * Shift and tilt. A continuous column is shifted for real. In a lumpy one (few distinct values, or
- * one value with an eighth of the mass) a small shift would move all the mass of a value or none
- * of it; there the probabilities are tilted, p(b) exp(t s(b)) with s the standardized middle of the
- * bin, which moves the mean by about t standard deviations. A column of which counts alone are
- * known is tilted too. The unit of shifts is the reference sd, capped at 1.5 times the robust sd
- * (interquartile range / 1.349): a few giants shall not make a "shift by .12 sd" larger than the
- * body of the data.
+ * Tilts. The templates of a numeric column are made on the ranks: each bin has the normal score of
+ * its reference ranks (mean 0, variance 1), and the probabilities are tilted, p(b) exp(t s(b)) for
+ * a move of the mean, with a quadratic exponent for a change of spread. For a normal column this is
+ * a shift by t sds; for a skewed or lumpy one it is the like-sized move that keeps its shape, where
+ * a shift of the values would empty bins that no real change empties. "Mean +0.5 sd" therefore
+ * means: by as many ranks as half a standard deviation is in a normal column.
+ *
+ * The tolerated laws, in contrast, move the values for real, since that is what "tol_sd reference
+ * standard deviations" says. The unit is the sd, capped at 1.5 times the robust sd (interquartile
+ * range / 1.349), so that a few giants do not make everything tolerable. In a lumpy column (few
+ * distinct values, or one value with an eighth of the mass) a small move would carry all the mass
+ * of a value over an edge or none of it, so there, and where only counts are known, the tolerated
+ * laws are tilts by tol_sd too.
  *
  * A template that could not win under its own alternative (sum_b q ln(g/c) <= 0: the reference is
  * too small for so fine a change) is dropped; the bounds of the others do not suffer.
@@ -74,7 +85,7 @@ struct fit {
     struct half halves[2];
     double p[CELLS_MAX]; /* of both halves together, smoothed */
     double unit;         /* of shifts */
-    bool tilt;
+    bool tilt;           /* the tolerated laws, in place of moving values */
     double score[CELLS_BINS_MAX];
     uint32_t order[CELLS_BINS_MAX]; /* bins by falling mass */
     struct edetector_template todo[EDETECTOR_TEMPLATES_MAX];
@@ -157,18 +168,25 @@ static void change_by_moving(const struct fit *f, const struct half *h, double s
         ret->weight[b] = 1.0;
 }
 
+/* The exponent of a move of the mean by `shift` and of the spread by the factor `scale`. */
+static double tilt_of(const struct fit *f, uint32_t b, double shift, double scale)
+{
+    double z = f->score[b], curve = 0.5 * (1.0 - 1.0 / (scale * scale));
+
+    return exp(shift * z + (f->spec->bins > 2 ? curve * (z * z - 1.0) : 0.0));
+}
+
+/* The mass in the bins stays what it is; missing and outside do not take part. */
 static void change_by_tilting(const struct fit *f, const struct half *h, double shift, double scale,
                               struct changed *ret)
 {
     const struct cells_spec *s = f->spec;
-    double curve = 0.5 * (1.0 - 1.0 / (scale * scale)), mass = 0.0, weighed = 0.0, norm;
+    double mass = 0.0, weighed = 0.0, norm;
 
     for (uint32_t b = 0; b < s->bins; b++) {
-        double w = exp(shift * f->score[b] + curve * (f->score[b] * f->score[b] - 1.0));
-
-        ret->weight[b] = w;
+        ret->weight[b] = tilt_of(f, b, shift, scale);
         mass += h->counts[b];
-        weighed += h->counts[b] * w;
+        weighed += h->counts[b] * ret->weight[b];
     }
     norm = weighed > 0 ? mass / weighed : 1.0;
     for (uint32_t b = 0; b < cells_count(s); b++) {
@@ -188,11 +206,6 @@ static void change(const struct fit *f, const struct half *h, double shift, doub
 }
 
 /* --- Ratios ----------------------------------------------------------------------------------- */
-
-static double rate_tolerance(const struct fit *f)
-{
-    return f->spec->kind == CELLS_NUMERIC ? f->cfg.tol_rate : f->cfg.tol_tv;
-}
 
 /* Bins of little mass, beyond those that have templates of their own. */
 static bool is_rare(const struct fit *f, uint32_t bin)
@@ -218,14 +231,20 @@ static bool in_group(const struct fit *f, const struct edetector_template *t, ui
     }
 }
 
+static double odds_times(double p, double factor)
+{
+    return p * factor / (1.0 + p * (factor - 1.0));
+}
+
 /* The rate that a two-level template guesses for its group, from the rate now. */
 static double group_target(const struct edetector_template *t, double p)
 {
     switch (t->kind) {
     case EDETECTOR_CELL_UP:
-        return p + 0.1 * (1.0 - p);
+    case EDETECTOR_RARE_UP:
+        return MAX(odds_times(p, 1.6), MIN(p + 0.05, 0.5 + 0.5 * p));
     case EDETECTOR_CELL_DOWN:
-        return 0.5 * p;
+        return odds_times(p, 1.0 / 1.6);
     default:
         return t->size;
     }
@@ -240,19 +259,31 @@ static double group_rate(const struct fit *f, const struct edetector_template *t
     return sum;
 }
 
-/* One rate changes, all else stays in proportion. */
-static void ratio_two_level(const struct fit *f, const struct edetector_template *t,
-                            const double *p, double *ret_g)
+static bool is_down(const struct edetector_template *t)
+{
+    return t->kind == EDETECTOR_CELL_DOWN || t->kind == EDETECTOR_MISSING_DOWN;
+}
+
+/* How far the rate of the group may move and still count as no change. */
+static double group_tolerance(const struct fit *f, const struct edetector_template *t)
 {
     bool cell = t->kind == EDETECTOR_CELL_UP || t->kind == EDETECTOR_CELL_DOWN ||
                 t->kind == EDETECTOR_RARE_UP;
-    bool down = t->kind == EDETECTOR_CELL_DOWN || t->kind == EDETECTOR_MISSING_DOWN;
-    double tol = cell ? f->cfg.tol_tv : rate_tolerance(f);
-    double now = group_rate(f, t, p), target = group_target(t, group_rate(f, t, f->p));
-    double worst = down ? MAX(now - tol, 0.5 * now) : MIN(now + tol, 0.5 + 0.5 * now);
+
+    return cell || f->spec->kind == CELLS_CATEGORICAL ? f->cfg.tol_tv : f->cfg.tol_rate;
+}
+
+/* One rate changes, all else stays in proportion. False when the guess is no further from now than
+ * what is tolerated: a rate near 0 or 1 leaves no room. */
+static bool ratio_group(const struct fit *f, const struct edetector_template *t, double *ret_g)
+{
+    double now = group_rate(f, t, f->p), target = group_target(t, now);
+    double tol = group_tolerance(f, t);
+    double worst = is_down(t) ? MAX(now - tol, 0.5 * now) : MIN(now + tol, 0.5 + 0.5 * now);
 
     for (uint32_t b = 0; b < cells_count(f->spec); b++)
         ret_g[b] = in_group(f, t, b) ? target / worst : (1.0 - target) / (1.0 - worst);
+    return is_down(t) ? target < worst : target > worst;
 }
 
 static void ratio_swap(const struct fit *f, const struct edetector_template *t, const double *p,
@@ -266,20 +297,14 @@ static void ratio_swap(const struct fit *f, const struct edetector_template *t, 
     ret_g[other] = 1.0 / ret_g[top];
 }
 
-static void ratio_changed(const struct fit *f, const struct edetector_template *t,
-                          const struct half *h, double *ret_g)
+static void ratio_tilted(const struct fit *f, const struct edetector_template *t,
+                         const struct half *h, double *ret_g)
 {
-    const struct cells_spec *s = f->spec;
-    double slack = f->cfg.tol_rate * h->total + 0.5;
-    struct changed q;
+    struct changed q = {0};
 
-    change(f, h, t->kind == EDETECTOR_SHIFT ? t->size : 0.0,
-           t->kind == EDETECTOR_SCALE ? t->size : 1.0, &q);
-    for (uint32_t b = 0; b < s->bins; b++)
-        ret_g[b] = (q.counts[b] + 0.5) / (h->counts[b] + 0.5);
-    ret_g[cells_missing(s)] = 1.0;
-    ret_g[cells_outside(s)] =
-        (q.counts[cells_outside(s)] + slack) / (h->counts[cells_outside(s)] + slack);
+    change_by_tilting(f, h, t->kind == EDETECTOR_SHIFT ? t->size : 0.0,
+                      t->kind == EDETECTOR_SCALE ? t->size : 1.0, &q);
+    memcpy(ret_g, q.weight, sizeof(q.weight));
 }
 
 static void smooth(const struct cells_spec *s, const double *counts, double total, double *ret_p)
@@ -288,22 +313,21 @@ static void smooth(const struct cells_spec *s, const double *counts, double tota
         ret_p[b] = (counts[b] + 0.5) / (total + 0.5 * cells_count(s));
 }
 
+static bool is_group(const struct edetector_template *t)
+{
+    return t->kind != EDETECTOR_SHIFT && t->kind != EDETECTOR_SCALE && t->kind != EDETECTOR_SWAP;
+}
+
 static void ratio(const struct fit *f, const struct edetector_template *t, const struct half *h,
                   double *ret_g)
 {
     double p[CELLS_MAX];
 
-    smooth(f->spec, h->counts, h->total, p);
-    switch (t->kind) {
-    case EDETECTOR_SHIFT:
-    case EDETECTOR_SCALE:
-        ratio_changed(f, t, h, ret_g);
-        break;
-    case EDETECTOR_SWAP:
+    if (t->kind == EDETECTOR_SWAP) {
+        smooth(f->spec, h->counts, h->total, p);
         ratio_swap(f, t, p, ret_g);
-        break;
-    default:
-        ratio_two_level(f, t, p, ret_g);
+    } else {
+        ratio_tilted(f, t, h, ret_g);
     }
 }
 
@@ -323,6 +347,7 @@ static struct moments moments_of(const struct cells_spec *s, const struct half *
         m.mean += law->counts[b] * g[b] / h->total;
         m.max = MAX(m.max, law->weight[b] * g[b]);
     }
+    m.mean += (m.max - m.mean) / (h->total + 1.0); /* one more row, in the worst cell */
     for (uint32_t b = 0; b < cells_count(s); b++)
         m.var += law->counts[b] * law->weight[b] * (g[b] - m.mean) * (g[b] - m.mean) / h->total;
     return m;
@@ -423,6 +448,71 @@ static void bank_add(const struct fit *f, struct edetector_bank *bank,
     }
 }
 
+/* Rows that are in no known cell only because the cells were made from these very rows: had they
+ * been left out, they would be outside. The extremes of a numeric column; categories that made it
+ * into the cells by a single row, or by a tie. */
+static double left_out(const struct fit *f)
+{
+    const struct cells_spec *s = f->spec;
+    uint64_t least = UINT64_MAX, sum = 0;
+
+    if (s->kind == CELLS_NUMERIC)
+        return 2.0;
+    for (uint32_t b = 0; b < s->bins; b++)
+        least = MIN(least, s->ref_counts[b]);
+    least = s->ref_counts[cells_outside(s)] ? MAX(least, 1) : 1;
+    for (uint32_t b = 0; b < s->bins; b++)
+        sum += s->ref_counts[b] <= least ? s->ref_counts[b] : 0;
+    return (double)sum;
+}
+
+/* Upper bound of the mean of a ratio with two values: exact, by that of a binomial rate. */
+static double bound_of_group(const struct fit *f, const struct edetector_template *t,
+                             struct changed laws[NULLS_MAX][2], size_t nulls, const double *g,
+                             double alpha)
+{
+    double n = f->halves[0].total + f->halves[1].total, worst = is_down(t) ? n : 0.0, rate;
+    double inside = 1.0, beside = 1.0;
+
+    for (uint32_t b = 0; b < cells_count(f->spec); b++)
+        *(in_group(f, t, b) ? &inside : &beside) = g[b];
+    for (size_t k = 0; k < nulls; k++) {
+        double rows = group_rate(f, t, laws[k][0].counts) + group_rate(f, t, laws[k][1].counts);
+
+        worst = is_down(t) ? MIN(worst, rows) : MAX(worst, rows);
+    }
+    if (is_down(t)) {
+        /* the cell was chosen because it is frequent here: as if all cells had been tested */
+        rate = special_binomial_lower(worst, n, alpha / f->spec->bins);
+        rate = MAX(rate - group_tolerance(f, t), 0.0);
+    } else {
+        worst += t->kind == EDETECTOR_OUTSIDE_UP ? left_out(f) : 0.0;
+        rate = special_binomial_upper(MIN(worst, n), n, alpha);
+        rate = MIN(rate + group_tolerance(f, t), 1.0);
+    }
+    return beside + (inside - beside) * rate;
+}
+
+/* The ratio of a template and the bound of its mean. */
+static double judge(const struct fit *f, const struct edetector_template *t,
+                    struct changed laws[NULLS_MAX][2], size_t nulls, double alpha, double *ret_g)
+{
+    double g[2][CELLS_MAX], c = 0.0;
+
+    if (is_group(t)) {
+        if (!ratio_group(f, t, ret_g))
+            return INFINITY; /* never grows: dropped */
+        return bound_of_group(f, t, laws, nulls, ret_g, alpha);
+    }
+    for (int h = 0; h < 2; h++)
+        ratio(f, t, &f->halves[h], g[h]);
+    for (uint32_t b = 0; b < cells_count(f->spec); b++)
+        ret_g[b] = 0.5 * (g[0][b] + g[1][b]);
+    for (size_t k = 0; k < nulls; k++)
+        c = MAX(c, contaminate(f, ret_g, bound_of_law(f, laws[k], g, alpha)));
+    return c;
+}
+
 static int bank_build(struct fit *f, struct edetector_bank *ret_bank, struct err *e)
 {
     struct edetector_bank bank = {.cells = cells_count(f->spec),
@@ -436,16 +526,10 @@ static int bank_build(struct fit *f, struct edetector_bank *ret_bank, struct err
     double alpha = f->cfg.delta / (f->todo_count * (double)f->cfg.features);
 
     for (uint32_t j = 0; j < f->todo_count; j++) {
-        double g[2][CELLS_MAX], both[CELLS_MAX], c = 0.0;
+        double g[CELLS_MAX], c = judge(f, &f->todo[j], laws, nulls, alpha, g);
 
-        for (int h = 0; h < 2; h++)
-            ratio(f, &f->todo[j], &f->halves[h], g[h]);
-        for (uint32_t b = 0; b < cells_count(f->spec); b++)
-            both[b] = 0.5 * (g[0][b] + g[1][b]);
-        for (size_t k = 0; k < nulls; k++)
-            c = MAX(c, contaminate(f, both, bound_of_law(f, laws[k], g, alpha)));
-        if (growth(f, &f->todo[j], both, c) > 0)
-            bank_add(f, &bank, &f->todo[j], both, c);
+        if (growth(f, &f->todo[j], g, c) > 0)
+            bank_add(f, &bank, &f->todo[j], g, c);
     }
     if (bank.templates == 0)
         return FAIL(e, INVALID_ARGUMENT,
@@ -493,20 +577,15 @@ static void want_numeric(struct fit *f)
 
 static void want_categorical(struct fit *f)
 {
-    double rare = 0.0;
-
     want_rates(f);
-    for (uint32_t i = 0; i < f->spec->bins; i++) {
-        double p = f->p[f->order[i]];
-
-        if (i < 2 && p > 4.0 * f->cfg.tol_tv)
+    for (uint32_t i = 0; i < MIN(f->spec->bins, 5); i++) {
+        if (i < 2 && f->spec->bins > 2)
             want(f, EDETECTOR_CELL_DOWN, f->order[i]);
-        if (i < 5 && 0.1 * (1.0 - p) > 2.0 * f->cfg.tol_tv)
+        if (f->spec->bins > 1)
             want(f, EDETECTOR_CELL_UP, f->order[i]);
-        rare += i >= 5 ? p : 0.0;
     }
     if (f->spec->bins > 5)
-        want(f, EDETECTOR_RARE_UP, rare + 0.1 * (1.0 - rare));
+        want(f, EDETECTOR_RARE_UP, f->spec->bins - 5);
     for (uint32_t i = 1; i < MIN(f->spec->bins, 3); i++)
         if (f->p[f->order[0]] > 1.1 * f->p[f->order[i]])
             want(f, EDETECTOR_SWAP, f->order[i]);
@@ -579,6 +658,27 @@ static double robust_sd(const struct half *h)
     return (h->sorted[h->finite * 3 / 4] - h->sorted[h->finite / 4]) / 1.349;
 }
 
+/* The mean normal score of the ranks in each bin, standardized. */
+static void fit_scores(struct fit *f)
+{
+    double total = 0.0, below = 0.0, density = 0.0, square = 0.0;
+    uint32_t bins = f->spec->bins;
+
+    for (uint32_t b = 0; b < bins; b++)
+        total += f->p[b];
+    for (uint32_t b = 0; b < bins; b++) {
+        double upto = b + 1 < bins ? below + f->p[b] / total : 1.0;
+        double z = special_normal_quantile(MIN(upto, 1.0)), next = exp(-0.5 * z * z);
+
+        f->score[b] = (density - next) / sqrt(2.0 * M_PI) / (f->p[b] / total);
+        square += f->p[b] / total * f->score[b] * f->score[b];
+        density = next;
+        below = upto;
+    }
+    for (uint32_t b = 0; b < bins && square > 0.0; b++)
+        f->score[b] = CLAMP(f->score[b] / sqrt(square), -TILT_SCORE_MAX, TILT_SCORE_MAX);
+}
+
 /* What depends on both halves: probabilities, order of the bins, unit, scores. */
 static void fit_prepare(struct fit *f)
 {
@@ -597,8 +697,7 @@ static void fit_prepare(struct fit *f)
         f->order[at] = b;
     }
     f->unit = robust > 0 ? MIN(s->sd, 1.5 * robust) : s->sd;
-    for (uint32_t b = 0; b < s->bins && s->kind == CELLS_NUMERIC && s->sd > 0; b++)
-        f->score[b] = CLAMP((s->mids[b] - s->centre) / s->sd, -TILT_SCORE_MAX, TILT_SCORE_MAX);
+    fit_scores(f);
     if (s->kind == CELLS_NUMERIC)
         want_numeric(f);
     else

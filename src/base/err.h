@@ -28,10 +28,10 @@ struct err {
 #define ERR_AT __FILE__ ":" ERR_STRINGIFY(__LINE__)
 
 /* return FAIL(e, NOT_FOUND, "model '" STR_F "' does not exist", STR_A(name)); e may be NULL. */
-#define FAIL(e, name, ...) err_fill((e), CODE_##name, ERR_AT, __VA_ARGS__)
+#define FAIL(e, name, ...) err_nonzero(err_fill((e), CODE_##name, ERR_AT, __VA_ARGS__))
 
 /* The same with errno's text appended, and a code chosen by err_from_errno(). */
-#define FAIL_ERRNO(e, ...) err_fill_errno((e), ERR_AT, __VA_ARGS__)
+#define FAIL_ERRNO(e, ...) err_nonzero(err_fill_errno((e), ERR_AT, __VA_ARGS__))
 
 /* Returns from the calling function with the code of `call` when it fails. */
 #define TRY(call)              \
@@ -40,6 +40,15 @@ struct err {
         if (UNLIKELY(try_rc_)) \
             return try_rc_;    \
     } while (0)
+
+/* Tells compilers and analysers what they cannot see: a failure is never 0, so an output that is
+ * untouched on failure is not read. */
+static inline int err_nonzero(int rc)
+{
+    if (rc == 0)
+        __builtin_unreachable();
+    return rc;
+}
 
 /* Fills *e (if not NULL) and returns the code as an int. Long messages are cut with "...". */
 int err_fill(struct err *e, enum code code, const char *at, const char *fmt, ...) PRINTF_LIKE(4, 5);

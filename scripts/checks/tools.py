@@ -44,9 +44,11 @@ def check_headers():
 
 
 def compile_everything(preset):
-    done = run(["scripts/build", preset])
+    done = run(["scripts/build", preset, "-k0"])
     if done.returncode:
-        yield complaint(done, 40)
+        errors = [line.removeprefix(f"{ROOT}/") for line in done.stdout.splitlines()
+                  if re.search(r"error: |undefined reference|multiple definition", line)]
+        yield from errors or [complaint(done, 40)]
 
 
 def check_gcc():
@@ -60,7 +62,8 @@ def check_clang():
 
 
 def compile_commands(preset="clang-werror"):
-    """Relative path -> arguments, for the C files of src/ that the preset compiles."""
+    """Relative path -> entry, for the C files of src/ that the preset compiles."""
+    run(["scripts/build", preset, "-n"])  # configures, builds nothing
     listed = json.loads((ROOT / "build" / preset / "compile_commands.json").read_text())
     return {os.path.relpath(entry["file"], ROOT): entry for entry in listed
             if entry["file"].startswith(str(ROOT / "src"))}

@@ -136,7 +136,7 @@ static int rest(struct flow_ctx *ctx, struct err *e)
 static int tell_parent(struct flow_ctx *ctx, enum flow_state state, str result, const char *error,
                        struct err *e)
 {
-    AUTO(buf_done) struct buf payload;
+    AUTO(buf_done) struct buf payload = {0};
     struct json_out o;
     int64_t alive;
     bool first;

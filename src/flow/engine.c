@@ -26,7 +26,7 @@
 
 static char *sql_with_types(const char *before, size_t type_count, const char *after)
 {
-    AUTO(buf_done) struct buf sql;
+    AUTO(buf_done) struct buf sql = {0};
 
     buf_init(&sql, BUF_MAX_DEFAULT);
     buf_printf(&sql, "%s AND type IN (", before);

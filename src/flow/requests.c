@@ -61,7 +61,7 @@ int flow_start(struct meta *m, const struct flow_start *start, struct flow_start
                struct err *e)
 {
     AUTO(meta_tx_done) struct meta_tx tx = {0};
-    AUTO(buf_done) struct buf input;
+    AUTO(buf_done) struct buf input = {0};
     struct flow_started started = {0};
 
     buf_init(&input, FLOW_INPUT_MAX);
@@ -109,7 +109,7 @@ int flow_event(struct meta *m, str id, str name, const struct json *payload, boo
                struct err *e)
 {
     AUTO(meta_tx_done) struct meta_tx tx = {0};
-    AUTO(buf_done) struct buf text;
+    AUTO(buf_done) struct buf text = {0};
     int64_t open;
     bool first;
 

@@ -89,7 +89,7 @@ int flow_list(struct meta *m, const struct flow_query *q, struct arena *a, struc
 {
     struct meta_arg args[6];
     size_t n = 0;
-    AUTO(buf_done) struct buf sql;
+    AUTO(buf_done) struct buf sql = {0};
     const struct {
         const char *column;
         str value;

@@ -101,6 +101,8 @@ int flow_ctx_fence(struct flow_ctx *ctx, struct err *e)
     AUTO(meta_rows_closep) struct meta_rows *rows = NULL;
     struct meta *m = ctx->engine->m;
 
+    if (ctx->lost)
+        return lost(ctx, e);
     if (ctx->tx.m)
         return 0;
     TRY(meta_begin(m, &ctx->tx, e));

@@ -122,7 +122,8 @@ static int insert(struct meta *m, const struct fact *fact, const hash *nodes, ha
 int journal_append(struct meta *m, const struct fact_new *from, struct fact_ref *ret, struct err *e)
 {
     AUTO(meta_tx_done) struct meta_tx tx = {0};
-    AUTO(buf_done) struct buf data, line;
+    AUTO(buf_done) struct buf data = {0};
+    AUTO(buf_done) struct buf line = {0};
     hash nodes[TREE_LEVELS_MAX], root;
     char id[UUID_SIZE];
     struct fact fact = {

@@ -255,7 +255,7 @@ int journal_verify(struct meta *m, const struct journal_head *known, struct jour
                    int64_t *ret_bad_seq, struct err *e)
 {
     AUTO(meta_rows_closep) struct meta_rows *rows = NULL;
-    AUTO(buf_done) struct buf line;
+    AUTO(buf_done) struct buf line = {0};
     struct frontier f = {0};
     hash root;
     int rc;

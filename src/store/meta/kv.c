@@ -21,7 +21,7 @@ int meta_kv_get(struct meta *m, str scope, str key, struct arena *a, struct json
 
 int meta_kv_put(struct meta *m, str scope, str key, const struct json *value, struct err *e)
 {
-    AUTO(buf_done) struct buf text;
+    AUTO(buf_done) struct buf text = {0};
 
     buf_init(&text, META_KV_VALUE_MAX);
     json_write_canonical(&text, value);

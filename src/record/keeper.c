@@ -32,6 +32,7 @@
 #include <unistd.h>
 
 #define RELEASE_BYTES ((uint64_t)64 << 10) /* room is given back to a loop this often */
+#define BATCH 8u
 #define IDLE_MAX_NS (50 * NS_PER_MS)
 #define PLAN_TEXT_SIZE 72
 
@@ -101,7 +102,6 @@ static void take_record(struct keeper *k, const struct record_head *h, int64_t m
     if (h->kind == RECORD_FEEDBACK) {
         join_feedback(k->join, &k->fold, h);
     } else {
-        join_prefetch(k->join, h);
         s = record_schema_at(h->schema_id);
         ASSERT(s);
         fold_record(&k->fold, h, s, !k->cfg.cells_off);
@@ -113,14 +113,20 @@ static void take_record(struct keeper *k, const struct record_head *h, int64_t m
 
 static uint64_t drain(struct keeper *k, struct record_ring *r, int64_t mono_ns)
 {
-    const struct record_head *h;
+    const struct record_head *batch[BATCH];
     uint64_t records = 0, released = record_ring_position(r);
     /* What comes in while draining waits for the next turn, or a busy loop would hold us here. */
     uint64_t stop = released + record_ring_pending_bytes(r);
 
-    while (record_ring_position(r) < stop && (h = record_ring_next(r))) {
-        take_record(k, h, mono_ns);
-        records++;
+    while (record_ring_position(r) < stop) {
+        uint32_t n = 0;
+
+        /* Some records ahead, so that what the index misses in the cache is on its way. */
+        while (n < BATCH && (batch[n] = record_ring_next(r)))
+            join_prefetch(k->join, batch[n++]);
+        for (uint32_t i = 0; i < n; i++)
+            take_record(k, batch[i], mono_ns);
+        records += n;
         if (record_ring_position(r) - released >= RELEASE_BYTES) {
             record_ring_release(r);
             released = record_ring_position(r);

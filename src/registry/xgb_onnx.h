@@ -8,7 +8,8 @@
  * reg:logistic, count:poisson. Input: `input` FP32 [-1, features], NaN is a missing value. Outputs
  * of classifiers: `label` INT64 [-1] and `probabilities` FP32 [-1, classes] (both columns for the
  * binary objectives; for binary:logitraw they are the margins -m and m); of regressions: `variable`
- * FP32 [-1, 1].
+ * FP32 [-1, 1]. All trees are used, as the library's own prediction does by default; early
+ * stopping's best iteration is not applied.
  *
  * Refused with a message: other objectives (rank:*, survival:*, ...), boosters other than gbtree
  * and dart, categorical splits, vector leaves.
@@ -18,8 +19,8 @@
 #include "base/arena.h"
 #include "base/buf.h"
 
-#define XGB_ONNX_MODEL_BYTES_MAX ((size_t)1 << 30)
-#define XGB_ONNX_NODES_MAX 20000000u
+#define XGB_ONNX_MODEL_BYTES_MAX ((size_t)256 << 20)
+#define XGB_ONNX_NODES_MAX 10000000u
 
 struct xgb_onnx_info {
     str objective;

@@ -25,6 +25,10 @@
 #define YAML_NODES_MAX 1000000
 #define YAML_ANCHORS_MAX 1000 /* they are searched one by one */
 
+struct place {
+    uint32_t line, col;
+};
+
 struct anchor {
     struct anchor *next;
     str name;
@@ -42,6 +46,7 @@ struct frame {
 };
 
 struct reader {
+    str text;
     struct fy_parser *parser;
     const char *name;
     struct arena *arena;
@@ -50,20 +55,29 @@ struct reader {
     struct anchor *anchors; /* newest first: a later anchor hides an earlier one of its name */
     size_t nodes, anchor_count;
     uint32_t depth;
+    struct place last; /* of the event before, for empty values, which have no mark */
     struct frame stack[JSON_DEPTH_MAX];
 };
 
-struct place {
-    uint32_t line, col;
-};
+static bool is_quoted(const struct fy_event *event)
+{
+    enum fy_scalar_style style = FYSS_ANY;
 
-static struct place place_of(struct fy_event *event)
+    if (event->type == FYET_SCALAR && event->scalar.value)
+        style = fy_token_scalar_style(event->scalar.value);
+    return style == FYSS_SINGLE_QUOTED || style == FYSS_DOUBLE_QUOTED;
+}
+
+static struct place place_of(struct reader *r, struct fy_event *event)
 {
     const struct fy_mark *mark = fy_event_start_mark(event);
+    bool behind_sign; /* the mark stands behind an opening quote or the star of an alias */
 
-    if (!mark)
-        return (struct place){1, 1};
-    return (struct place){(uint32_t)mark->line + 1, (uint32_t)mark->column + 1};
+    if (mark) {
+        behind_sign = event->type == FYET_ALIAS || is_quoted(event);
+        r->last = (struct place){(uint32_t)mark->line + 1, (uint32_t)mark->column + !behind_sign};
+    }
+    return r->last;
 }
 
 #define FAIL_AT(r, place, name_, fmt, ...) \
@@ -91,6 +105,67 @@ static int token_text(const struct reader *r, struct fy_token *token, struct pla
         return FAIL_AT(r, at, INVALID_ARGUMENT, "the value cannot be read");
     *ret = arena_dup(r->arena, (str){p, n});
     return ret->p ? 0 : fail_memory(r, at);
+}
+
+/* The end of the line break at p, or p when there is none. */
+static const char *skip_break(const char *p, const char *end)
+{
+    if (p < end && *p == '\r')
+        return p + 1 < end && p[1] == '\n' ? p + 2 : p + 1;
+    return p < end && *p == '\n' ? p + 1 : p;
+}
+
+static const char *skip_white(const char *p, const char *end)
+{
+    while (p < end && (*p == ' ' || *p == '\t'))
+        p++;
+    return p;
+}
+
+/* What lies between two single quotes, read here because libfyaml 0.7.12 loses characters after two
+ * escaped quotes in a row. Blanks around line breaks go; one break is a space, n are n - 1 (YAML
+ * 1.2, section 7.3.2). */
+static int single_quoted(const struct reader *r, str raw, struct place at, str *ret)
+{
+    const char *p = raw.p, *end = raw.p + raw.n;
+    char *text = arena_alloc(r->arena, raw.n + 1), *to = text;
+
+    if (!text)
+        return fail_memory(r, at);
+    while (p < end) {
+        const char *after_white = skip_white(p, end);
+        const char *after_break = skip_break(after_white, end);
+        size_t breaks = 0;
+
+        for (; after_break > after_white; breaks++) {
+            p = after_white = skip_white(after_break, end);
+            after_break = skip_break(after_white, end);
+        }
+        if (breaks == 1)
+            *to++ = ' ';
+        for (; breaks > 1; breaks--)
+            *to++ = '\n';
+        if (p == end)
+            break;
+        p += *p == '\'' && p + 1 < end; /* the first of two */
+        *to++ = *p++;
+    }
+    *to = '\0';
+    *ret = (str){text, (size_t)(to - text)};
+    return 0;
+}
+
+static int scalar_text(const struct reader *r, struct fy_token *token, struct place at, str *ret)
+{
+    size_t from, to;
+
+    if (!token || fy_token_scalar_style(token) != FYSS_SINGLE_QUOTED)
+        return token_text(r, token, at, ret);
+    from = fy_token_start_mark(token)->input_pos;
+    to = fy_token_end_mark(token)->input_pos;
+    if (from > to || to >= r->text.n || r->text.p[to] != '\'')
+        return FAIL_AT(r, at, INTERNAL, "the quoted value cannot be found again");
+    return single_quoted(r, (str){r->text.p + from, to - from}, at, ret);
 }
 
 /* --- Scalars ------------------------------------------------------------------------------ */
@@ -243,7 +318,7 @@ static void measure(const struct json *node, uint32_t level, size_t *nodes, uint
 
 static int on_alias(struct reader *r, struct fy_event *event)
 {
-    struct place at = place_of(event);
+    struct place at = place_of(r, event);
     const struct anchor *anchor = r->anchors;
     uint32_t levels = 0;
     struct json *copy;
@@ -272,7 +347,11 @@ static int on_alias(struct reader *r, struct fy_event *event)
         return FAIL_AT(r, at, INVALID_ARGUMENT, "nested too deep, expected at most %d levels",
                        JSON_DEPTH_MAX);
     copy = json_copy(r->arena, anchor->node);
-    return copy ? attach(r, copy, at) : fail_memory(r, at);
+    if (!copy)
+        return fail_memory(r, at);
+    copy->line = at.line; /* what is inside keeps the place where it is written */
+    copy->col = at.col;
+    return attach(r, copy, at);
 }
 
 /* --- Events ------------------------------------------------------------------------------- */
@@ -286,7 +365,7 @@ static int check_tag(const struct reader *r, struct fy_event *event, struct plac
 
 static int on_scalar(struct reader *r, struct fy_event *event)
 {
-    struct place at = place_of(event);
+    struct place at = place_of(r, event);
     struct fy_token *token = event->scalar.value;
     struct anchor *anchor;
     struct json *node;
@@ -295,7 +374,7 @@ static int on_scalar(struct reader *r, struct fy_event *event)
 
     TRY(check_tag(r, event, at));
     TRY(anchor_new(r, event, at, &anchor));
-    TRY(token_text(r, token, at, &text));
+    TRY(scalar_text(r, token, at, &text));
     TRY(node_new(r, at, &node));
     if (wants_key(r) || !plain) {
         node->type = JSON_STR;
@@ -310,7 +389,7 @@ static int on_scalar(struct reader *r, struct fy_event *event)
 
 static int on_open(struct reader *r, struct fy_event *event, enum json_type type)
 {
-    struct place at = place_of(event);
+    struct place at = place_of(r, event);
     struct anchor *anchor;
     struct json *node;
 
@@ -342,7 +421,7 @@ static int on_event(struct reader *r, struct fy_event *event)
     switch (event->type) {
     case FYET_DOCUMENT_START:
         if (r->root) {
-            struct place at = place_of(event);
+            struct place at = place_of(r, event);
 
             return FAIL_AT(r, at, INVALID_ARGUMENT, "a second document, expected one");
         }
@@ -435,9 +514,11 @@ int yaml_parse(str text, const char *name, struct arena *a, struct json **ret_ro
     AUTO(diag_freep) struct fy_diag *diag = NULL;
     AUTO(parser_freep) struct fy_parser *parser = NULL;
     struct fy_diag_cfg diag_cfg;
-    struct reader r = {.name = name, .arena = a, .e = e};
+    struct reader r = {.text = text, .name = name, .arena = a, .e = e, .last = {1, 1}};
 
-    TRY(check_bytes(&r, text));
+    if (str_starts(text, S("\xEF\xBB\xBF")))
+        r.text = str_skip(text, 3);
+    TRY(check_bytes(&r, r.text));
     fy_diag_cfg_default(&diag_cfg);
     diag_cfg.fp = NULL;
     diag = fy_diag_create(&diag_cfg);
@@ -449,7 +530,7 @@ int yaml_parse(str text, const char *name, struct arena *a, struct json **ret_ro
     });
     ASSERT(parser);
     r.parser = parser;
-    if (fy_parser_set_string(parser, text.p ? text.p : "", text.n) < 0)
+    if (fy_parser_set_string(parser, r.text.p ? r.text.p : "", r.text.n) < 0)
         return FAIL(e, INVALID_ARGUMENT, "%s:1:1: the text cannot be read", name);
     TRY(read_events(&r, diag));
     if (!r.root)

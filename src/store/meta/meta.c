@@ -13,9 +13,12 @@
  *  3. No cursor is open when an outermost transaction begins, nor when a lone statement writes: on
  *     SQLite it would pin an old snapshot, and the write would fail now and then.
  *
- * Locks: write_lock of the store is held from the start to the end of a transaction, and for a lone
- * statement. The engine would serialise writers too, but by polling; this hands over at once.
- * watch_lock guards the list of watchers and is held while they run; never together with the first.
+ * Writers of one process take turns by a flag of the store, from the start to the end of a
+ * transaction or of a lone statement. The engine would serialise them too, but by polling; this
+ * hands over at once.
+ *
+ * Locks: write_mutex guards that flag, for an instant; watch_lock guards the list of watchers and
+ * is held while they run. Never together.
  */
 #include "store/meta/engine.h"
 
@@ -41,9 +44,11 @@ struct watcher {
 struct meta_store {
     const struct meta_engine *engine;
     struct meta_options options;
-    char *dir;   /* owned */
-    int lock_fd; /* -1 when shared or read-only */
-    pthread_mutex_t write_lock;
+    char *dir;                   /* owned */
+    int lock_fd;                 /* -1 when shared or read-only */
+    pthread_mutex_t write_mutex; /* guards `writing` */
+    pthread_cond_t written;
+    bool writing; /* a transaction or a lone statement is under way */
     pthread_mutex_t watch_lock;
     struct watcher watchers[WATCHERS_MAX];
     size_t watcher_count;
@@ -100,13 +105,18 @@ int meta_store_open(const char *dir, const struct meta_options *options,
                     struct meta_store **ret_store, struct err *e)
 {
     AUTO(meta_store_closep) struct meta_store *s = mem_zalloc(sizeof(*s));
+    pthread_condattr_t monotonic;
 
     s->engine = &meta_engine_sqlite;
     s->options = options ? *options : (struct meta_options){0};
     s->options.busy_ms = s->options.busy_ms ? s->options.busy_ms : BUSY_MS_DEFAULT;
     s->dir = mem_dupz(dir, strlen(dir));
     s->lock_fd = -1;
-    pthread_mutex_init(&s->write_lock, NULL);
+    pthread_mutex_init(&s->write_mutex, NULL);
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&s->written, &monotonic);
+    pthread_condattr_destroy(&monotonic);
     pthread_mutex_init(&s->watch_lock, NULL);
     if (!s->options.read_only)
         TRY(file_make_dirs(dir, e));
@@ -121,7 +131,8 @@ void meta_store_close(struct meta_store *s)
     if (!s)
         return;
     file_close(s->lock_fd);
-    pthread_mutex_destroy(&s->write_lock);
+    pthread_cond_destroy(&s->written);
+    pthread_mutex_destroy(&s->write_mutex);
     pthread_mutex_destroy(&s->watch_lock);
     mem_free(s->dir);
     mem_free(s);
@@ -139,14 +150,22 @@ const char *meta_store_dir(const struct meta_store *s)
 
 /* ----- Writers of this process, one at a time ----- */
 
+/* A flag with a condition: a mutex cannot be waited for by the monotonic clock everywhere. */
 static int write_lock(struct meta *m, struct err *e)
 {
     struct meta_store *s = m->store;
     int64_t until = time_mono_ns() + s->options.busy_ms * NS_PER_MS;
     struct timespec at = {.tv_sec = until / NS_PER_S, .tv_nsec = until % NS_PER_S};
+    bool got;
+    int rc = 0;
 
-    if (pthread_mutex_trylock(&s->write_lock) == 0 ||
-        pthread_mutex_clocklock(&s->write_lock, CLOCK_MONOTONIC, &at) == 0)
+    pthread_mutex_lock(&s->write_mutex);
+    while (s->writing && rc == 0)
+        rc = pthread_cond_timedwait(&s->written, &s->write_mutex, &at);
+    got = !s->writing;
+    s->writing = true;
+    pthread_mutex_unlock(&s->write_mutex);
+    if (got)
         return 0;
     return FAIL(e, UNAVAILABLE, "%s/meta.db: another thread keeps the database locked for %u ms",
                 s->dir, s->options.busy_ms);
@@ -154,7 +173,13 @@ static int write_lock(struct meta *m, struct err *e)
 
 static void write_unlock(struct meta *m)
 {
-    pthread_mutex_unlock(&m->store->write_lock);
+    struct meta_store *s = m->store;
+
+    pthread_mutex_lock(&s->write_mutex);
+    ASSERT(s->writing);
+    s->writing = false;
+    pthread_cond_signal(&s->written);
+    pthread_mutex_unlock(&s->write_mutex);
 }
 
 /* ----- Watching ----- */

@@ -190,8 +190,7 @@ static int bind_one(sqlite3_stmt *stmt, int at, const struct meta_arg *arg)
     case META_NULL:
         return sqlite3_bind_null(stmt, at);
     }
-    ASSERT(!"unknown type of argument");
-    return SQLITE_MISUSE;
+    return SQLITE_MISMATCH;
 }
 
 static int engine_bind(void *stmt, struct meta_args args, struct err *e)

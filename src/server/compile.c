@@ -68,14 +68,17 @@ static NODISCARD int by_alias(struct compiler *c, struct routed *list, size_t *n
     challenger = json_int_or(json_get(rollout, S("challenger")), 0);
     weight = CLAMP(json_int_or(json_get(rollout, S("weight_bp")), 0), 0, (int64_t)PLAN_WEIGHT_ONE);
     if (!challenger || challenger == champion)
-        weight = 0;
+        challenger = weight = 0;
     if (weight < PLAN_WEIGHT_ONE)
         list[(*n)++] =
             (struct routed){champion, PLAN_WEIGHT_ONE - (uint32_t)weight, false, "champion"};
     if (weight)
         list[(*n)++] = (struct routed){challenger, (uint32_t)weight, false, "challenger"};
-    if (weight == PLAN_WEIGHT_ONE) /* on call: a rollback finds it loaded and warm */
+    /* On call, without traffic: a way back that is loaded and warm. */
+    if (weight == PLAN_WEIGHT_ONE)
         list[(*n)++] = (struct routed){champion, 0, false, "champion"};
+    else if (challenger && !weight)
+        list[(*n)++] = (struct routed){challenger, 0, false, "previous"};
     return 0;
 }
 

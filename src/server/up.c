@@ -63,6 +63,8 @@ static void on_exit_of(struct loop *loop, struct child *c)
     child_exit_text(&x, text);
     w->exit_status = x.status;
     if (w->s->stopping) {
+        if (w == &w->s->gateway)
+            child_signal(&w->s->control.child, SIGTERM);
         if (!w->s->control.child.pid && !w->s->gateway.child.pid)
             loop_stop(loop);
         return;

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "rollout/priv.h"
+
+#include <math.h>
+
+static double limit(const struct json *guards, str key)
+{
+    return json_real_or(json_get(guards, key), NAN); /* null: off */
+}
+
+static void read_steps(const struct json *steps, struct rollout_config *c)
+{
+    if (!json_is_container(steps))
+        return;
+    JSON_EACH (step, steps) {
+        double weight = json_real_or(json_get(step, S("weight")), 0);
+
+        if (c->step_count == STEPS_MAX)
+            return;
+        c->steps[c->step_count++] =
+            (struct rollout_step){(uint32_t)lround(CLAMP(weight, 0.0, 1.0) * 10000),
+                                  json_int_or(json_get(step, S("hold_ns")), 0),
+                                  (uint64_t)json_int_or(json_get(step, S("rows_min")), 0)};
+    }
+}
+
+void rollout_config_read(const struct json *config, struct rollout_config *ret)
+{
+    const struct json *shadow = json_get(config, S("shadow")),
+                      *guards = json_get(config, S("guards"));
+    const struct json *checks = json_get(config, S("post_checks_ns"));
+    struct rollout_config c = {0};
+
+    c.shadow_ns = json_int_or(json_get(shadow, S("for_ns")), 0);
+    c.shadow_rows_min = (uint64_t)json_int_or(json_get(shadow, S("rows_min")), 0);
+    c.shadow_agreement = limit(shadow, S("min_agreement"));
+    read_steps(json_get(config, S("steps")), &c);
+    c.error_rate = limit(guards, S("error_rate"));
+    c.error_ratio = limit(guards, S("error_ratio"));
+    c.p99_ns = limit(guards, S("p99_ns"));
+    c.p99_ratio = limit(guards, S("p99_ratio"));
+    c.label_error = limit(guards, S("label_error"));
+    c.alpha = json_real_or(json_get(config, S("alpha")), 0.05);
+    c.on_inconclusive = json_str_or(json_get(config, S("on_inconclusive")), S("hold"));
+    c.max_hold_ns = json_int_or(json_get(config, S("max_hold_ns")), INT64_C(604800000000000));
+    c.review = str_eq(json_str_or(json_get(config, S("promote")), S("auto")), S("review"));
+    c.bake_ns = json_int_or(json_get(config, S("bake_ns")), 0);
+    c.rollback_window_ns = json_int_or(json_get(config, S("rollback_window_ns")), 0);
+    if (json_is_container(checks))
+        JSON_EACH (check, checks)
+            if (c.check_count < CHECKS_MAX)
+                c.checks_ns[c.check_count++] = json_int_or(check, 0);
+    *ret = c;
+}

@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The moves of a rollout. Each is one transaction: the new state, the aliases, the fact, and the
+ * event for a flow that waits. The plan compiler hears of it by the fact.
+ */
+#include "rollout/priv.h"
+
+#include "base/time.h"
+#include "flow/flow.h"
+
+int rollout_fact(struct rollout *ro, struct meta *m, enum fact_type type, str actor, str reason,
+                 const struct json *extra, struct err *e)
+{
+    AUTO(arena_done) struct arena a;
+    struct fact_new fact = {.type = type, .actor = actor, .reason = reason};
+    struct json *data;
+
+    arena_init(&a, 0);
+    data = extra ? json_copy(&a, extra) : json_new_object(&a);
+    json_set_str(&a, data, S("rollout"), str_of(ro->id));
+    json_set_str(&a, data, S("endpoint"), ro->endpoint);
+    json_set_str(&a, data, S("model"), ro->model);
+    json_set_int(&a, data, S("version"), ro->version);
+    json_set_int(&a, data, S("previous"), ro->previous);
+    json_set_str(&a, data, S("state"), str_of(rollout_state_name(ro->state)));
+    json_set_int(&a, data, S("step"), ro->step);
+    json_set_int(&a, data, S("steps"), ro->cfg.step_count);
+    json_set_real(&a, data, S("weight"), rollout_weight_bp(ro) / 10000.0);
+    fact.subject = arena_printf(&a, "endpoint/" STR_F, STR_A(ro->endpoint));
+    fact.correlation = ro->correlation;
+    fact.data = data;
+    return journal_append(m, &fact, NULL, e);
+}
+
+/* --- Aliases ---------------------------------------------------------------------------------- */
+
+static NODISCARD int alias_history(struct rollout *ro, struct meta *m, str alias, int64_t version,
+                                   int64_t previous, str actor, str reason, struct err *e)
+{
+    return meta_exec(
+        m,
+        "INSERT INTO alias_history (model, alias, seq, version, previous_version, at_ns,"
+        " actor, reason, correlation) SELECT ?, ?, COALESCE(MAX(seq), 0) + 1, ?, ?, ?, ?,"
+        " ?, ? FROM alias_history WHERE model = ? AND alias = ?",
+        M_ARGS(M_STR(ro->model), M_STR(alias), version ? M_INT(version) : M_NULL,
+               previous ? M_INT(previous) : M_NULL, M_INT(time_wall_ns()), M_STR(actor),
+               M_STR(reason), M_STR(ro->correlation), M_STR(ro->model), M_STR(alias)),
+        e);
+}
+
+/* Moves an alias, or removes it (version 0), with history and fact; nothing when it is there. */
+static NODISCARD int alias_move(struct rollout *ro, struct meta *m, str alias, int64_t version,
+                                str actor, str reason, struct err *e)
+{
+    AUTO(arena_done) struct arena a;
+    struct json *data;
+    int64_t previous;
+
+    TRY(meta_first_int(m, "SELECT version FROM aliases WHERE model = ? AND alias = ?",
+                       M_ARGS(M_STR(ro->model), M_STR(alias)), 0, &previous, e));
+    if (previous == version)
+        return 0;
+    if (version)
+        TRY(meta_exec(m,
+                      "INSERT INTO aliases (model, alias, version, updated_ns) VALUES (?, ?, ?, ?)"
+                      " ON CONFLICT (model, alias) DO UPDATE SET version = excluded.version,"
+                      " updated_ns = excluded.updated_ns",
+                      M_ARGS(M_STR(ro->model), M_STR(alias), M_INT(version), M_INT(time_wall_ns())),
+                      e));
+    else
+        TRY(meta_exec(m, "DELETE FROM aliases WHERE model = ? AND alias = ?",
+                      M_ARGS(M_STR(ro->model), M_STR(alias)), e));
+    TRY(alias_history(ro, m, alias, version, previous, actor, reason, e));
+    arena_init(&a, 0);
+    data = json_new_object(&a);
+    json_set_str(&a, data, S("model"), ro->model);
+    json_set_str(&a, data, S("alias"), alias);
+    json_set_int(&a, data, S("version"), version);
+    json_set_int(&a, data, S("previous"), previous);
+    return journal_append(
+        m,
+        &(struct fact_new){.type = FACT_ALIAS_MOVED,
+                           .subject = arena_printf(&a, "model/" STR_F, STR_A(ro->model)),
+                           .actor = actor,
+                           .reason = reason,
+                           .correlation = ro->correlation,
+                           .data = data},
+        NULL, e);
+}
+
+/* --- Moves ------------------------------------------------------------------------------------ */
+
+int rollout_enter(struct rollout *ro, struct meta *m, enum rollout_state state, uint32_t step,
+                  int64_t wall_ns, struct err *e)
+{
+    AUTO(meta_tx_done) struct meta_tx tx = {0};
+    enum rollout_state old_state = ro->state;
+    uint32_t old_step = ro->step;
+    int rc;
+
+    TRY(meta_begin(m, &tx, e));
+    ro->state = state;
+    ro->step = step;
+    ro->step_started_ns = wall_ns;
+    rc = rollout_save(ro, m, e);
+    if (!rc)
+        rc = alias_move(ro, m, state == ROLLOUT_SHADOW ? S("shadow") : S("challenger"), ro->version,
+                        S("weir"), S("rollout"), e);
+    if (!rc)
+        rc = rollout_fact(ro, m, FACT_ROLLOUT_STEP_ADVANCED, S("weir"), str_of(ro->last.reason),
+                          NULL, e);
+    if (!rc)
+        rc = meta_commit(&tx, e);
+    if (rc) {
+        ro->state = old_state;
+        ro->step = old_step;
+        return rc;
+    }
+    ro->told_inconclusive = false;
+    evidence_reset(&ro->ev, &ro->cfg);
+    return 0;
+}
+
+static NODISCARD int tell_flow(struct rollout *ro, struct meta *m, const char *result, str reason,
+                               struct err *e)
+{
+    AUTO(arena_done) struct arena a;
+    struct json *payload;
+    int rc;
+
+    if (!ro->flow.n)
+        return 0;
+    arena_init(&a, 0);
+    payload = json_new_object(&a);
+    json_set_str(&a, payload, S("result"), str_of(result));
+    json_set_str(&a, payload, S("reason"), reason);
+    json_set_str(&a, payload, S("rollout"), str_of(ro->id));
+    json_set_int(&a, payload, S("version"), ro->version);
+    rc = flow_event(m, ro->flow, S("rollout"), payload, NULL, e);
+    /* A flow that has ended, or was pruned, waits for nothing. */
+    return rc == CODE_NOT_FOUND || rc == CODE_FAILED_PRECONDITION ? 0 : rc;
+}
+
+static NODISCARD int promote_in_tx(struct rollout *ro, struct meta *m, str actor, str reason,
+                                   struct err *e)
+{
+    TRY(alias_move(ro, m, S("champion"), ro->version, actor, reason, e));
+    TRY(alias_move(ro, m, S("challenger"), 0, actor, reason, e));
+    TRY(alias_move(ro, m, S("shadow"), 0, actor, reason, e));
+    TRY(rollout_save(ro, m, e));
+    TRY(rollout_fact(ro, m, FACT_ROLLOUT_PROMOTED, actor, reason, NULL, e));
+    return tell_flow(ro, m, "promoted", reason, e);
+}
+
+int rollout_promote(struct rollout *ro, struct meta *m, int64_t wall_ns, str actor, str reason,
+                    struct err *e)
+{
+    AUTO(meta_tx_done) struct meta_tx tx = {0};
+    enum rollout_state old = ro->state;
+    int rc;
+
+    TRY(meta_begin(m, &tx, e));
+    ro->state = ROLLOUT_BAKING;
+    ro->step_started_ns = ro->promoted_ns = wall_ns;
+    rc = promote_in_tx(ro, m, actor, reason, e);
+    if (!rc)
+        rc = meta_commit(&tx, e);
+    if (rc) {
+        ro->state = old;
+        ro->promoted_ns = 0;
+        return rc;
+    }
+    evidence_reset(&ro->ev, &ro->cfg);
+    return 0;
+}
+
+static NODISCARD int end_in_tx(struct rollout *ro, struct meta *m, enum fact_type type, str actor,
+                               str reason, struct err *e)
+{
+    AUTO(arena_done) struct arena a;
+    bool back = type == FACT_ROLLOUT_ROLLED_BACK || type == FACT_ROLLOUT_ABORTED;
+    struct json *data;
+
+    arena_init(&a, 0);
+    if (back && ro->state == ROLLOUT_BAKING)
+        TRY(alias_move(ro, m, S("champion"), ro->previous, actor, reason, e));
+    if (ro->state != ROLLOUT_BAKING || back) {
+        TRY(alias_move(ro, m, S("challenger"), 0, actor, reason, e));
+        TRY(alias_move(ro, m, S("shadow"), 0, actor, reason, e));
+    }
+    TRY(meta_kv_delete(m, S("rollout"), ro->endpoint, e));
+    data = judgement_json(&ro->last, &ro->ev, &a);
+    json_set_int(&a, data, S("to"), back ? ro->previous : ro->version);
+    TRY(rollout_fact(ro, m, type, actor, reason, data, e));
+    if (ro->state == ROLLOUT_BAKING && !back)
+        return 0;
+    return tell_flow(ro, m,
+                     type == FACT_ROLLOUT_ROLLED_BACK ? "rolled_back"
+                     : type == FACT_ROLLOUT_ABORTED   ? "aborted"
+                                                      : "superseded",
+                     reason, e);
+}
+
+int rollout_end(struct rollout *ro, struct meta *m, enum fact_type type, str actor, str reason,
+                struct err *e)
+{
+    AUTO(meta_tx_done) struct meta_tx tx = {0};
+
+    TRY(meta_begin(m, &tx, e));
+    TRY(end_in_tx(ro, m, type, actor, reason, e));
+    return meta_commit(&tx, e);
+}

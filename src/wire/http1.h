@@ -73,6 +73,7 @@ struct http1_header {
 /* The fields of a request or response: slices into the connection buffer. */
 struct http1_fields {
     uint32_t count;
+    uint8_t connection;               /* what the Connection fields said; see keep_alive */
     uint8_t known[HTTP1_KNOWN_COUNT]; /* 1-based index of the first such header; 0 = absent */
     struct http1_header headers[HTTP1_HEADERS_MAX]; /* [0, count) is valid */
 };
@@ -129,7 +130,8 @@ enum http1_event {
 /*
  * Parses one head in p[0, n): HTTP1_HEAD, HTTP1_MORE or HTTP1_REFUSED with *ret_refusal. *seen must
  * be 0 for a new request and be kept between calls while more bytes come: it makes slow senders
- * cheap. The result depends on the bytes alone, not on how they were cut.
+ * cheap. The result depends on the bytes alone, not on how they were cut; only, a head that comes
+ * in pieces is looked at again when a line end arrives, so that a refusal may wait for that.
  */
 enum http1_event http1_head_parse(const char *p, size_t n, const struct http1_limits *limits,
                                   size_t *seen, struct http1_request *req,

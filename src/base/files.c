@@ -444,6 +444,27 @@ int file_rename(const char *from, const char *to, struct err *e)
     return 0;
 }
 
+int file_exchange(const char *a, const char *b, struct err *e)
+{
+    if (meets_fault(FILE_OP_RENAME) || renameat2(AT_FDCWD, a, AT_FDCWD, b, RENAME_EXCHANGE) < 0)
+        return FAIL_ERRNO(e, "exchange %s and %s", a, b);
+    return 0;
+}
+
+int file_link(const char *from, const char *to, struct err *e)
+{
+    if (meets_fault(FILE_OP_RENAME) || link(from, to) < 0)
+        return FAIL_ERRNO(e, "link %s as %s", from, to);
+    return 0;
+}
+
+int file_remove_dir(const char *path, struct err *e)
+{
+    if (meets_fault(FILE_OP_RENAME) || (rmdir(path) < 0 && errno != ENOENT))
+        return FAIL_ERRNO(e, "remove folder %s", path);
+    return 0;
+}
+
 int file_sync_dir(const char *dir, struct err *e)
 {
     AUTO(file_closep) int fd = do_open(dir, O_RDONLY | O_DIRECTORY);

@@ -43,9 +43,14 @@ NODISCARD int file_read_all(const char *path, size_t max_bytes, struct arena *a,
 NODISCARD int file_replace(const char *path, str bytes, struct err *e);
 
 NODISCARD int file_rename(const char *from, const char *to, struct err *e);
+/* Lets two existing paths (folders too) of one file system change places, atomically. */
+NODISCARD int file_exchange(const char *a, const char *b, struct err *e);
+/* A second name for a file, on the same file system; the new name must not exist. */
+NODISCARD int file_link(const char *from, const char *to, struct err *e);
 NODISCARD int file_sync_dir(const char *dir, struct err *e);
-NODISCARD int file_remove(const char *path, struct err *e);    /* missing is no error */
-NODISCARD int file_make_dirs(const char *path, struct err *e); /* mkdir -p, 0750 */
+NODISCARD int file_remove(const char *path, struct err *e);     /* missing is no error */
+NODISCARD int file_remove_dir(const char *path, struct err *e); /* empty; missing is no error */
+NODISCARD int file_make_dirs(const char *path, struct err *e);  /* mkdir -p, 0750 */
 bool file_exists(const char *path);
 
 /* Takes an exclusive lock on the file for as long as the descriptor lives: UNAVAILABLE when another

@@ -5,18 +5,21 @@
  * Both directions rest on one idea: do the scaling by a power of ten in an arithmetic that is wider
  * than the number, know a bound of the error, and give the case to libc when the answer lies within
  * that bound of a decision. The wide arithmetic is long double where it has 64 bits of significand
- * or more (x86: 64); elsewhere every number takes the libc path, slower and as right.
+ * or more (x86: 64); elsewhere libc decides those cases, slower and as right.
  *
  * Reading: digits w (at most 19, exact) and exponent e. When w < 2^53 and |e| <= 22 one double
  * operation is exact enough (Clinger, "How to read floating point numbers accurately", 1990).
  * Otherwise w * 10^e in long double is wrong by less than 4 units of its last place; unless the 11
  * bits to be rounded away lie that near to the half, rounding them gives the right double.
  *
- * Writing: v is scaled to an integer part x of 17 or 18 digits (a float: 9 or 10). All decimals
- * within half a unit in the last place of v read back as v; in the scaled world this is an interval
- * of half-width h around x. The nearest multiple of 1000, 100, 10 or 1 that lies in it gives the
- * shortest text, since every decimal of DBL_DIG digits survives the trip through a double. Powers
- * of two, whose interval is lopsided, and subnormals go the slow way.
+ * Writing: v is scaled to x, whose integer part has 17 or 18 digits (a float: 9 or 10). All
+ * decimals within half a unit in the last place of v read back as v; in the scaled world this is an
+ * interval of half-width h around x. The nearest multiple of 10000, 1000, 100, 10 or 1 that lies in
+ * it gives the shortest text, since every decimal of DBL_DIG digits survives the trip through a
+ * double. x and h are 128-bit fixed-point numbers: exact for the sizes that data has (1e-11 to
+ * 1e17, a float from 1e-19), because 5^27 fits 64 bits, else from long double. Powers of two, whose
+ * interval is lopsided, and subnormals go the slow way, as do near-ties: text must not depend on
+ * the machine, for it enters content addresses.
  *
  * The layout of digits is that of ECMAScript's Number::toString, which is also what RFC 8785 asks.
  */
@@ -330,31 +333,75 @@ static size_t slow_text(double v, bool is_float, int least, char *text)
     }
 }
 
+__extension__ typedef unsigned __int128 u128;
+#define FRACTION_BITS 64 /* of the fixed-point numbers below */
+
+/* All powers of five below 2^64. */
+static const uint64_t fives[28] = {
+    1u,
+    5u,
+    25u,
+    125u,
+    625u,
+    3125u,
+    15625u,
+    78125u,
+    390625u,
+    1953125u,
+    9765625u,
+    48828125u,
+    244140625u,
+    1220703125u,
+    6103515625u,
+    30517578125u,
+    152587890625u,
+    762939453125u,
+    3814697265625u,
+    19073486328125u,
+    95367431640625u,
+    476837158203125u,
+    2384185791015625u,
+    11920928955078125u,
+    59604644775390625u,
+    298023223876953125u,
+    1490116119384765625u,
+    7450580596923828125u,
+};
+
+/* significand * 2^e * 10^s, cut, for 0 <= s < 28. The caller knows that it is below 2^63. */
+static inline u128 scale_exactly(uint64_t significand, int e, int s)
+{
+    u128 product = (u128)significand * fives[s];
+    int shift = FRACTION_BITS + e + s;
+
+    if (shift >= 0)
+        return product << shift;
+    return shift > -128 ? product >> -shift : 0;
+}
+
 #if WIDE
-/* x in units of 2^-fraction_bits, cut. The caller knows that it fits 64 bits. */
-static inline uint64_t to_fixed(long double x, int fraction_bits)
+static inline u128 to_fixed(long double x)
 {
     uint64_t significand;
     uint16_t exponent;
 
     memcpy(&significand, &x, 8);
     memcpy(&exponent, (const char *)&x + 8, 2);
-    return significand >> (16383 + 63 - fraction_bits - exponent);
+    return (u128)significand << (FRACTION_BITS - (16383 + 63 - exponent));
 }
+#endif
 
 enum verdict { NO, YES, UNSURE };
 
-/* Is the multiple of q nearest to x within h of it? x, h, slack are fixed-point; slack bounds the
- * error of x and h together. A tie between two multiples is unsure too. */
-static inline __attribute__((always_inline)) enum verdict try_unit(uint64_t x, uint64_t h,
-                                                                   uint64_t slack,
-                                                                   int fraction_bits, uint64_t q,
-                                                                   uint64_t *ret_m)
+/* Is the multiple of q nearest to x within h of it? slack bounds the error of x and h together. A
+ * near-tie between two multiples is unsure too. */
+static inline __attribute__((always_inline)) enum verdict try_unit(u128 x, u128 h, u128 slack,
+                                                                   uint64_t q, uint64_t *ret_m)
 {
-    uint64_t whole = x >> fraction_bits, rest = whole % q, unit = q << fraction_bits;
-    uint64_t below = (rest << fraction_bits) | (x & ((UINT64_C(1) << fraction_bits) - 1));
-    uint64_t above = unit - below;
-    uint64_t distance = MIN(below, above);
+    uint64_t whole = (uint64_t)(x >> FRACTION_BITS), rest = whole % q;
+    u128 below = (u128)rest << FRACTION_BITS | (uint64_t)x;
+    u128 above = ((u128)q << FRACTION_BITS) - below;
+    u128 distance = MIN(below, above);
 
     if (distance > h + slack)
         return NO;
@@ -364,28 +411,41 @@ static inline __attribute__((always_inline)) enum verdict try_unit(uint64_t x, u
     return YES;
 }
 
-/* half_ulp is exact. scale: 10^s that brings magnitude to at least `decimal digits that suffice`.
- */
-static inline __attribute__((always_inline)) bool shortest(double magnitude, double half_ulp, int s,
-                                                           int fraction_bits, uint64_t slack,
+/* The digits of significand * 2^e, times 10^s, or false when the slow way must decide. */
+static inline __attribute__((always_inline)) bool shortest(uint64_t significand, int e, int s,
                                                            uint64_t *ret_digits)
 {
-    long double scale = scale10(1, s);
-    uint64_t x = to_fixed((long double)magnitude * scale, fraction_bits);
-    uint64_t h = to_fixed((long double)half_ulp * scale, fraction_bits);
-    enum verdict v = try_unit(x, h, slack, fraction_bits, 10000, ret_digits);
+    u128 x, h, slack;
+    enum verdict v;
 
+    if (LIKELY(s >= 0 && s < 28)) {
+        x = scale_exactly(significand, e, s);
+        h = scale_exactly(1, e - 1, s);
+        slack = 2; /* x and h are cut */
+    } else {
+#if WIDE
+        /* x < 2 * 10^17 < 2^58, so a unit in its last place is at most 2^-6. It is wrong by less
+         * than 4 of them (scale10, and 10^s itself rounds), h by less than one. */
+        long double scale = ldexpl(scale10(1, s), e);
+
+        x = to_fixed((long double)significand * scale);
+        h = to_fixed(scale / 2);
+        slack = (u128)5 << (FRACTION_BITS - 6);
+#else
+        return false;
+#endif
+    }
+    v = try_unit(x, h, slack, 10000, ret_digits);
     if (v == NO)
-        v = try_unit(x, h, slack, fraction_bits, 1000, ret_digits);
+        v = try_unit(x, h, slack, 1000, ret_digits);
     if (v == NO)
-        v = try_unit(x, h, slack, fraction_bits, 100, ret_digits);
+        v = try_unit(x, h, slack, 100, ret_digits);
     if (v == NO)
-        v = try_unit(x, h, slack, fraction_bits, 10, ret_digits);
+        v = try_unit(x, h, slack, 10, ret_digits);
     if (v == NO)
-        v = try_unit(x, h, slack, fraction_bits, 1, ret_digits);
+        v = try_unit(x, h, slack, 1, ret_digits);
     return v == YES;
 }
-#endif
 
 /* floor(log10(2^e)), or one more when that is within 0.0002 of an integer. */
 static inline int log10_pow2(int e)
@@ -393,20 +453,11 @@ static inline int log10_pow2(int e)
     return (e * 315653) >> 20;
 }
 
-static inline double pow2(int e) /* -1022 <= e <= 1023 */
-{
-    uint64_t bits = (uint64_t)(e + 1023) << 52;
-    double v;
-
-    memcpy(&v, &bits, sizeof(v));
-    return v;
-}
-
 size_t num_f64_text(double v, char ret_text[NUM_TEXT_MAX])
 {
     double magnitude = fabs(v);
-    uint64_t bits;
-    int e;
+    uint64_t bits, fraction, digits;
+    int e, s;
 
     ASSERT(isfinite(v));
     if (magnitude < 0x1p53 && v == (double)(int64_t)v && (v != 0 || !signbit(v)))
@@ -415,24 +466,19 @@ size_t num_f64_text(double v, char ret_text[NUM_TEXT_MAX])
         return memcpy(ret_text, "-0", 2), 2;
     memcpy(&bits, &magnitude, sizeof(bits));
     e = (int)(bits >> 52) - 1023;
-#if WIDE
-    /* x < 2 * 10^17 < 2^58, six bits of fraction: 3 units for scaling, 1 for cutting, 1 for h. */
-    if (e > -960 && bits << 12) {
-        int s = 16 - log10_pow2(e);
-        uint64_t digits;
-
-        if (shortest(magnitude, pow2(e - 53), s, 6, 5, &digits))
-            return lay_out(v < 0, digits, -s, ret_text);
-    }
-#endif
+    fraction = bits & ((UINT64_C(1) << 52) - 1);
+    s = DBL_DIG + 1 - log10_pow2(e);
+    if (e > -1023 && fraction && shortest(fraction | UINT64_C(1) << 52, e - 52, s, &digits))
+        return lay_out(v < 0, digits, -s, ret_text);
     return slow_text(v, false, e == -1023 ? 1 : DBL_DIG, ret_text);
 }
 
 size_t num_f32_text(float v, char ret_text[NUM_TEXT_MAX])
 {
     float magnitude = fabsf(v);
-    uint32_t bits;
-    int e;
+    uint32_t bits, fraction;
+    uint64_t digits;
+    int e, s;
 
     ASSERT(isfinite(v));
     if (magnitude < 0x1p24f && v == (float)(int32_t)v && (v != 0 || !signbit(v)))
@@ -441,16 +487,9 @@ size_t num_f32_text(float v, char ret_text[NUM_TEXT_MAX])
         return memcpy(ret_text, "-0", 2), 2;
     memcpy(&bits, &magnitude, sizeof(bits));
     e = (int)(bits >> 23) - 127;
-#if WIDE
-    /* x < 2 * 10^9 < 2^31, 32 bits of fraction: the error is below one unit; the rest is caution.
-     */
-    if (e > -127 && bits << 9) {
-        int s = 8 - log10_pow2(e);
-        uint64_t digits;
-
-        if (shortest((double)magnitude, pow2(e - 24), s, 32, 16, &digits))
-            return lay_out(v < 0, digits, -s, ret_text);
-    }
-#endif
+    fraction = bits & ((UINT32_C(1) << 23) - 1);
+    s = FLT_DIG + 2 - log10_pow2(e);
+    if (e > -127 && fraction && shortest(fraction | UINT32_C(1) << 23, e - 23, s, &digits))
+        return lay_out(v < 0, digits, -s, ret_text);
     return slow_text((double)v, true, e == -127 ? 1 : FLT_DIG, ret_text);
 }

@@ -100,13 +100,14 @@ static bool fail_reference(struct walk *w, const struct field *f, const struct j
                            const struct path *p, str name)
 {
     bool presets = !strcmp(f->of, "rollouts");
-    size_t n = 0, max = project_preset_count + (json_is_container(entries) ? entries->count : 0);
+    bool is_object = entries && entries->type == JSON_OBJECT;
+    size_t n = 0, max = project_preset_count + (is_object ? entries->count : 0);
     str *names, near;
 
     if (problem_is_full(w))
         return false;
     names = ARENA_ARRAY(w->a, str, max);
-    if (entries && entries->type == JSON_OBJECT)
+    if (is_object)
         JSON_EACH (entry, entries)
             names[n++] = entry->key;
     for (size_t i = 0; presets && i < project_preset_count; i++)

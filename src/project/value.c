@@ -401,7 +401,9 @@ str value_shown(const struct json *src, struct arena *a)
     case JSON_INT:
         return arena_printf(a, "%lld", (long long)src->integer);
     case JSON_REAL:
-        return arena_dup(a, (str){number, num_f64_text(src->real, number)});
+        s = (str){number, 0};
+        s.n = num_f64_text(src->real, number);
+        return arena_dup(a, s);
     case JSON_ARRAY:
         return S("a list");
     case JSON_OBJECT:
@@ -464,7 +466,9 @@ static str fraction_text(double v, struct arena *a)
         if (str_find_char(s, 'e') < 0 && str_to_f64(s, &back) && back / 100 == v)
             return arena_printf(a, STR_F "%%", STR_A(s));
     }
-    return arena_dup(a, (str){text, num_f64_text(v, text)});
+    s = (str){text, 0};
+    s.n = num_f64_text(v, text);
+    return arena_dup(a, s);
 }
 
 static str list_text(const struct field *f, enum kind element, const struct json *norm,

@@ -5,8 +5,8 @@
  * The idea. Records are copied into one block in memory; a full block goes to the file in one
  * write, and a sync makes everything before it durable. The position up to which the file is known
  * to be good is kept here, and blocks are always written at that position. After a failed or torn
- * write the file is cut back to it before anything else is written, so that no piece of an old block
- * can be taken for a new one.
+ * write the file is cut back to it before anything else is written, so that no piece of an old
+ * block can be taken for a new one.
  *
  * Invariants.
  * 1. Bytes [0, good) of the open file are whole blocks. Bytes [0, synced) survive kill -9 and power

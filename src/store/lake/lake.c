@@ -54,10 +54,10 @@ static enum code code_of(duckdb_error_type type)
 
 int lake_fail(const char *what, const char *text, duckdb_error_type type, struct err *e)
 {
-    str line = str_of(text ? text : "no reason given");
+    str rest = str_of(text ? text : "no reason given");
+    str line = str_trim(str_cut(&rest, '\n'));
 
-    return err_fill(e, code_of(type), ERR_AT, "lake: %s: " STR_F, what,
-                    STR_A(str_trim(str_cut(&line, '\n'))));
+    return err_fill(e, code_of(type), ERR_AT, "lake: %s: " STR_F, what, STR_A(line));
 }
 
 int lake_fail_result(const char *what, duckdb_result *r, struct err *e)

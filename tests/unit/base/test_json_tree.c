@@ -100,7 +100,7 @@ static void test_full_arena_gives_null(void)
     arena_init(&small, 400);
     o = json_new_object(&small);
     for (int i = 0; i < 10; i++)
-        json_set_int(&small, o, (str){"abcdefghij" + i, 1}, i);
+        json_set_int(&small, o, (str){&"abcdefghij"[i], 1}, i);
     CHECK(small.overflowed);
     CHECK(o && o->count < 10);
     copy = json_copy(&small, o);

@@ -151,6 +151,11 @@ enum http1_refusal http1_take_version(struct http1_cursor *c, enum http1_refusal
 {
     size_t n = MIN((size_t)(c->end - c->at), sizeof("HTTP/") - 1);
 
+    if (LIKELY(c->end - c->at >= 8 && memcmp(c->at, "HTTP/1.1", 8) == 0)) {
+        *ret_minor = 1;
+        c->at += 8;
+        return HTTP1_OK;
+    }
     if (memcmp(c->at, "HTTP/", n) != 0)
         return malformed;
     if (c->end - c->at < 8)
@@ -164,71 +169,83 @@ enum http1_refusal http1_take_version(struct http1_cursor *c, enum http1_refusal
     return HTTP1_OK;
 }
 
-static enum http1_refusal name_refusal(char c)
+/* The line at c->at does not start with a token and a colon: it is the end of the section
+ * (HTTP1_OK), cut short, or wrong. */
+static enum http1_refusal odd_line(struct http1_cursor *c, const char *token_end)
 {
-    switch (c) {
-    case ' ':
-    case '\t':
-        return HTTP1_NO_FIELD_BLANK;
+    if (token_end == c->end)
+        return HTTP1_STEP_MORE;
+    switch (*token_end) {
+    case '\r':
+        return token_end == c->at ? http1_take_line_end(c) : HTTP1_NO_FIELD_NAME;
     case '\n':
         return HTTP1_NO_LINE_END;
+    case ' ':
+    case '\t':
+        return token_end == c->at ? HTTP1_NO_FOLDED : HTTP1_NO_FIELD_BLANK;
     default:
         return HTTP1_NO_FIELD_NAME;
     }
 }
 
-static enum http1_refusal take_field(struct http1_cursor *c, struct http1_fields *f)
+static inline bool is_blank(char c)
 {
-    struct http1_header *h = &f->headers[f->count];
-    const char *name = c->at, *colon = http1_skip_token(name, c->end), *value, *end;
-    unsigned k;
+    return c == ' ' || c == '\t';
+}
 
-    if (colon == c->end)
-        return HTTP1_STEP_MORE;
-    if (*colon != ':' || colon == name)
-        return name_refusal(*colon);
-    value = colon + 1;
-    while (value < c->end && (*value == ' ' || *value == '\t'))
-        value++;
-    c->at = http1_skip_value(value, c->end);
-    end = c->at;
-    enum http1_refusal r = http1_take_line_end(c);
-    if (UNLIKELY(r))
-        return r;
-    while (end > value && (end[-1] == ' ' || end[-1] == '\t'))
+/* The value between the colon and the first byte that cannot belong to it, without outer blanks. */
+static inline str trim_value(const char *p, const char *end)
+{
+    while (p < end && is_blank(*p))
+        p++;
+    while (p < end && is_blank(end[-1]))
         end--;
-    h->name = str_range(name, colon);
-    h->value = str_range(value, end);
-    f->count++;
-    k = find_known(name, h->name.n);
+    return str_range(p, end);
+}
+
+static inline enum http1_refusal note_known(struct http1_fields *f, const struct http1_header *h)
+{
+    unsigned k = find_known(h->name.p, h->name.n);
+
     if (k == 0)
         return HTTP1_OK;
     if (k == HTTP1_F_CONNECTION + 1)
         f->connection |= connection_bits(h->value);
-    if (f->known[k - 1])
+    if (UNLIKELY(f->known[k - 1]))
         return known[k - 1].one ? HTTP1_NO_FIELD_REPEATED : HTTP1_OK;
-    f->known[k - 1] = (uint8_t)f->count;
+    f->known[k - 1] = (uint8_t)(h - f->headers + 1);
     return HTTP1_OK;
 }
 
 enum http1_refusal http1_take_fields(struct http1_cursor *c, uint32_t headers_max,
                                      struct http1_fields *f)
 {
+    const char *p = c->at, *const end = c->end; /* kept in registers */
+    struct http1_header *h = f->headers, *const last = h + headers_max;
+
     _Static_assert(HTTP1_HEADERS_MAX < 256, "known[] holds a byte");
     ASSERT(headers_max <= HTTP1_HEADERS_MAX);
-    f->count = 0;
     f->connection = 0;
     memset(f->known, 0, sizeof(f->known));
-    for (;;) {
-        if (c->at == c->end)
-            return HTTP1_STEP_MORE;
-        if (*c->at == '\r')
-            return http1_take_line_end(c);
-        if (UNLIKELY(*c->at == ' ' || *c->at == '\t'))
-            return HTTP1_NO_FOLDED;
-        if (UNLIKELY(f->count == headers_max))
+    for (;; h++) {
+        const char *colon = http1_skip_token(p, end), *stop;
+
+        if (UNLIKELY(h == last && p < end && *p != '\r' && !is_blank(*p)))
             return HTTP1_NO_TOO_MANY_FIELDS;
-        enum http1_refusal r = take_field(c, f);
+        if (colon == end || *colon != ':' || colon == p) {
+            f->count = (uint32_t)(h - f->headers);
+            c->at = p;
+            return odd_line(c, colon);
+        }
+        stop = http1_skip_value(colon + 1, end);
+        if (UNLIKELY(end - stop < 2 || stop[0] != '\r' || stop[1] != '\n')) {
+            c->at = stop;
+            return http1_take_line_end(c);
+        }
+        h->name = str_range(p, colon);
+        h->value = trim_value(colon + 1, stop);
+        p = stop + 2;
+        enum http1_refusal r = note_known(f, h);
         if (UNLIKELY(r))
             return r;
     }

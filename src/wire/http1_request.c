@@ -57,10 +57,20 @@ static enum http1_method method_of(str m)
 
 static enum http1_refusal take_method(struct http1_cursor *c, struct http1_request *req)
 {
-    const char *from = c->at;
-    const char *end = MIN(c->end, from + METHOD_BYTES_MAX + 1);
-    const char *space = http1_skip_class(from, end, HTTP1_C_TOKEN);
+    const char *from = c->at, *end, *space;
 
+    if (c->end - from >= 5) { /* the two that are nearly all there is */
+        bool get = memcmp(from, "GET ", 4) == 0, post = memcmp(from, "POST ", 5) == 0;
+
+        if (get || post) {
+            req->method = get ? HTTP1_M_GET : HTTP1_M_POST;
+            req->method_text = (str){from, get ? 3 : 4};
+            c->at = from + req->method_text.n + 1;
+            return HTTP1_OK;
+        }
+    }
+    end = MIN(c->end, from + METHOD_BYTES_MAX + 1);
+    space = http1_skip_class(from, end, HTTP1_C_TOKEN);
     if (space == end)
         return end == c->end ? HTTP1_STEP_MORE : HTTP1_NO_METHOD;
     if (*space != ' ' || space == from)

@@ -22,6 +22,10 @@ static void read_steps(const struct json *steps, struct rollout_config *c)
                                   json_int_or(json_get(step, S("hold_ns")), 0),
                                   (uint64_t)json_int_or(json_get(step, S("rows_min")), 0)};
     }
+    /* All the traffic without a hold is what promotion means: the last step is that. */
+    if (c->step_count && c->steps[c->step_count - 1].weight_bp == 10000 &&
+        !c->steps[c->step_count - 1].hold_ns)
+        c->step_count--;
 }
 
 void rollout_config_read(const struct json *config, struct rollout_config *ret)

@@ -73,7 +73,7 @@ static NODISCARD int model_get(const struct served_config *cfg, struct served_pl
                                struct served_endpoint *ep, const struct plan_version *v,
                                struct served_model **ret_model, struct err *e)
 {
-    uint32_t rows = MAX((uint32_t)SERVED_LANE_ROWS_MIN, ep->plan.rows_max);
+    uint32_t rows = MIN(SERVED_LANE_ROWS_MIN + ep->plan.rows_max, (uint32_t)RUNTIME_ROWS_MAX);
     str key = arena_printf(&ep->arena, STR_F ":" STR_F ":%u", STR_A(v->platform),
                            STR_A(v->artifact), rows);
     struct served_model *m = model_find(previous, key);

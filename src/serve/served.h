@@ -15,7 +15,7 @@
 #include "serve/runtime/runtime.h"
 #include "wire/tensor_json.h"
 
-#define SERVED_LANE_ROWS_MIN 256 /* rows that one run of a loop turn can gather, at least */
+#define SERVED_LANE_ROWS_MIN 256 /* rows that a turn can gather before the largest request */
 
 /* One loop's place at a model: requests of a turn gather their rows in the slot, one run answers
  * all. Only the owning loop touches it, but for run_deadline_ns, which the watchdog reads. */

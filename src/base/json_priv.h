@@ -18,5 +18,13 @@ struct json_keys {
 struct json *json_keys_append(struct json_keys *keys, struct arena *a, struct json *object,
                               struct json *member);
 
+/* True for whole numbers that fit int64: such reals are compared and written as integers. */
+static inline bool json_is_whole(double v)
+{
+    const double limit = 9223372036854775808.0; /* 2^63 */
+
+    return v >= -limit && v < limit && v == (double)(int64_t)v;
+}
+
 /* The members sorted bytewise by key; mem_free it. */
 struct json **json_sorted_members(const struct json *object);

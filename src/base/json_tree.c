@@ -401,8 +401,7 @@ static bool number_equal(const struct json *a, const struct json *b)
                                    : a->real == b->real || (isnan(a->real) && isnan(b->real));
     if (a->type == JSON_REAL)
         return number_equal(b, a);
-    return b->real >= -0x1p63 && b->real < 0x1p63 && b->real == trunc(b->real) &&
-           a->integer == (int64_t)b->real;
+    return json_is_whole(b->real) && a->integer == (int64_t)b->real;
 }
 
 static bool object_equal(const struct json *a, const struct json *b)

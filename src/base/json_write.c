@@ -69,7 +69,7 @@ static void add_real(struct buf *out, double v)
 
     if (!isfinite(v))
         buf_add_str(out, S("null"));
-    else if (v >= -0x1p63 && v < 0x1p63 && v == trunc(v))
+    else if (json_is_whole(v))
         buf_add(out, text, num_i64_text((int64_t)v, text));
     else
         buf_add(out, text, num_f64_text(v, text));

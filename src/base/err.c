@@ -74,7 +74,8 @@ int err_fill_errno(struct err *e, const char *at, const char *fmt, ...)
 
 int err_context(struct err *e, const char *fmt, ...)
 {
-    char noun[256], old[sizeof(e->msg)];
+    char noun[256];
+    struct err old;
     va_list args;
     int n;
 
@@ -84,8 +85,8 @@ int err_context(struct err *e, const char *fmt, ...)
     va_start(args, fmt);
     vsnprintf(noun, sizeof(noun), fmt, args);
     va_end(args);
-    memcpy(old, e->msg, sizeof(old));
-    n = snprintf(e->msg, sizeof(e->msg), "%s: %s", noun, old);
+    old = *e;
+    n = snprintf(e->msg, sizeof(e->msg), "%s: %s", noun, old.msg);
     if (n >= (int)sizeof(e->msg))
         memcpy(e->msg + sizeof(e->msg) - 4, "...", 4);
     return (int)e->code;

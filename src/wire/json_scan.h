@@ -28,7 +28,9 @@ struct scan_text {
 
 static inline void scan_begin(struct scan *s, str text)
 {
-    *s = (struct scan){.p = text.p, .end = text.p + text.n, .start = text.p};
+    const char *p = text.p ? text.p : "";
+
+    *s = (struct scan){.p = p, .end = p + text.n, .start = p};
 }
 
 /* Notes what was expected at the current place; returns false. */

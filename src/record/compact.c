@@ -217,10 +217,10 @@ static NODISCARD int remove_if_old(const struct export_config *cfg, struct lake 
     AUTO(arena_done) struct arena a;
     char *away;
 
+    arena_init(&a, 0);
     /* A day is removed when its last instant is old enough. */
     if ((age_days - 1) * NS_PER_DAY < cfg->keep_parquet_ns)
         return 0;
-    arena_init(&a, 0);
     away = path_join(&a, cfg->lake, COMPACT_DIR);
     TRY(file_make_dirs(away, e));
     away = path_join(&a, away, "old"); /* out of the tree in one step, then file by file */

@@ -326,7 +326,6 @@ int record_schema_add(const struct record_schema_def *def, const struct record_s
                       struct err *e)
 {
     AUTO(arena_done) struct arena own;
-    struct arena *kept;
     struct record_schema *s;
     bool is_new;
 
@@ -340,11 +339,8 @@ int record_schema_add(const struct record_schema_def *def, const struct record_s
         TRY(add_locked(s, &is_new, e));
     }
     *ret_schema = record_schema_at(s->id);
-    if (is_new) { /* published: the arena stays for the life of the process */
-        kept = mem_alloc(sizeof *kept);
-        *kept = own;
+    if (is_new) /* published: its memory stays for the life of the process */
         arena_init(&own, 0);
-    }
     return 0;
 }
 

@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Running a trainer: a child process with limits. The contract is the same for the built-in one and
+ * for a command of the user's (docs/trainers.md):
+ *
+ *   WEIR_TRAIN_DATA   train.parquet: the features by name, __label (text), __ts
+ *   WEIR_TRAIN_SPEC   spec.json: {"model","task","label":"__label","features":[…],"classes":[…],
+ *                     "seed","params":{…}}
+ *   WEIR_MODEL_OUT    a folder: leave model.onnx there, or model.json / model.ubj of XGBoost;
+ * metrics.json, if there is one, is stored with the version
+ *
+ * Exit status 0 is success. What it writes to stdout and stderr is kept in trainer.log. It sees the
+ * environment variables that the project names and no other, and no network unless the project
+ * allows it.
+ */
+#include "retrain/priv.h"
+
+#include "loop/child.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#define GRACE_NS (5 * NS_PER_S)
+#define BEAT_NS (2 * NS_PER_S)
+#define ENV_MAX 80
+#define ARGS_MAX 64
+
+static NODISCARD int write_spec(struct run *r, const struct json *trainer, struct err *e)
+{
+    AUTO(buf_done) struct buf text = {0};
+    struct json *spec = json_new_object(r->a), *features;
+    const struct json *classes = json_get(r->model, S("classes"));
+    str *names;
+    size_t n;
+
+    TRY(run_features(r, &names, &n, e));
+    json_set_str(r->a, spec, S("model"), r->model_name);
+    json_set_str(r->a, spec, S("task"), json_str_or(json_get(r->model, S("task")), S("")));
+    json_set_str(r->a, spec, S("label"), S("__label"));
+    features = json_set(spec, S("features"), json_new_array(r->a));
+    for (size_t i = 0; i < n; i++)
+        json_push(features, json_new_str(r->a, names[i]));
+    if (json_is_container(classes))
+        json_set(spec, S("classes"), json_copy(r->a, classes));
+    json_set_int(r->a, spec, S("seed"), json_int_or(json_get(trainer, S("seed")), 0));
+    json_set(spec, S("params"), json_copy(r->a, trainer));
+    buf_init(&text, 16 << 20);
+    json_write_pretty(&text, spec);
+    return file_replace(run_path(r, "spec.json"), buf_str(&text), e);
+}
+
+static size_t pass_env(struct run *r, const struct json *trainer, const char **env, size_t n)
+{
+    const struct json *allowed = json_get(trainer, S("env"));
+
+    if (!json_is_container(allowed))
+        return n;
+    JSON_EACH (name, allowed) {
+        const char *value = getenv(arena_dupz(r->a, json_str_or(name, S(""))));
+
+        if (value && n < ENV_MAX - 1)
+            env[n++] = arena_printf(r->a, STR_F "=%s", STR_A(json_str_or(name, S(""))), value).p;
+    }
+    return n;
+}
+
+static void environment(struct run *r, const struct json *trainer, const char *env[ENV_MAX])
+{
+    const char *libs = getenv("WEIR_DEPS_LIB"), *path = getenv("PATH");
+    size_t n = 0;
+
+    env[n++] = arena_printf(r->a, "PATH=%s", path ? path : "/usr/bin:/bin").p;
+    env[n++] = arena_printf(r->a, "WEIR_TRAIN_DATA=%s", run_path(r, "train.parquet")).p;
+    env[n++] = arena_printf(r->a, "WEIR_TRAIN_SPEC=%s", run_path(r, "spec.json")).p;
+    env[n++] = arena_printf(r->a, "WEIR_MODEL_OUT=%s", run_path(r, "out")).p;
+    if (libs)
+        env[n++] = arena_printf(r->a, "WEIR_DEPS_LIB=%s", libs).p;
+    env[pass_env(r, trainer, env, n)] = NULL;
+}
+
+static NODISCARD int arguments(struct run *r, const struct json *trainer,
+                               const char *argv[ARGS_MAX], struct err *e)
+{
+    const struct json *command = json_get(trainer, S("command"));
+    size_t n = 0;
+
+    if (!str_eq(json_str_or(json_get(trainer, S("kind")), S("xgboost")), S("command"))) {
+        argv[0] = r->env->self;
+        argv[1] = "trainer-xgboost";
+        argv[2] = NULL;
+        return 0;
+    }
+    if (!json_is_container(command) || command->count >= ARGS_MAX)
+        return FAIL(e, INVALID_ARGUMENT,
+                    "the trainer's command has %zu words, at most %d are taken",
+                    command ? command->count : 0, ARGS_MAX - 1);
+    JSON_EACH (word, command)
+        argv[n++] = arena_dupz(r->a, json_str_or(word, S("")));
+    argv[n] = NULL;
+    return 0;
+}
+
+/* The last lines of the log, for the error message. */
+static str log_tail(struct run *r)
+{
+    struct err e;
+    str text;
+
+    if (file_read_all(run_path(r, "trainer.log"), 64 << 20, r->a, &text, &e))
+        return S("");
+    text = str_trim(text);
+    if (text.n > 300)
+        text = str_skip(text, text.n - 300);
+    return text;
+}
+
+/* Waits with heartbeats, so that the flow keeps its lease and a cancelled run ends its child. */
+static NODISCARD int wait_for(struct run *r, struct child *c, int64_t deadline,
+                              struct child_exit *x, struct err *e)
+{
+    int64_t beat = time_mono_ns() + BEAT_NS;
+
+    while (!child_collect(c, x)) {
+        int64_t now = time_mono_ns();
+
+        if (now > deadline || flow_should_stop(r->ctx)) {
+            child_wait(c, now, GRACE_NS, x);
+            if (now > deadline)
+                return FAIL(e, DEADLINE_EXCEEDED,
+                            "the trainer ran into its time limit and was ended");
+            return FAIL(e, CANCELLED, "the run was cancelled while the trainer worked");
+        }
+        if (now > beat) {
+            TRY(flow_heartbeat(r->ctx, e));
+            beat = now + BEAT_NS;
+        }
+        usleep(20000);
+    }
+    return 0;
+}
+
+static NODISCARD int find_model(struct run *r, char **ret_model, struct err *e)
+{
+    static const char *const names[] = {"out/model.onnx", "out/model.json", "out/model.ubj"};
+
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        char *path = run_path(r, names[i]);
+
+        if (file_exists(path)) {
+            *ret_model = path;
+            return 0;
+        }
+    }
+    return FAIL(e, FAILED_PRECONDITION,
+                "the trainer ended well but left no model.onnx, model.json or model.ubj in %s",
+                run_path(r, "out"));
+}
+
+int trainer_run(struct run *r, char **ret_model, struct err *e)
+{
+    str name = json_str_or(json_get(r->model, S("trainer")), S(""));
+    const struct json *trainer = json_get(json_get(r->project, S("trainers")), name);
+    int64_t timeout = json_int_or(json_get(trainer, S("timeout_ns")), 3600 * NS_PER_S);
+    int64_t cpu_ns = json_int_or(json_get(trainer, S("cpu_time_ns")), 0);
+    const char *argv[ARGS_MAX], *env[ENV_MAX];
+    AUTO(child_done) struct child child = {.pidfd = -1};
+    struct child_exit x;
+    char text[CHILD_TEXT_SIZE];
+
+    if (!trainer)
+        return FAIL(e, FAILED_PRECONDITION, "model '" STR_F "' has no trainer",
+                    STR_A(r->model_name));
+    TRY(write_spec(r, trainer, e));
+    TRY(file_make_dirs(run_path(r, "out"), e));
+    TRY(arguments(r, trainer, argv, e));
+    environment(r, trainer, env);
+    TRY(child_start(
+        &(struct child_spec){
+            .argv = argv,
+            .env = env,
+            .cwd = str_eq(json_str_or(json_get(trainer, S("kind")), S("")), S("command"))
+                       ? r->env->project_dir
+                       : r->dir.p,
+            .out.path = run_path(r, "trainer.log"),
+            .err_to_out = true,
+            .limits = {.address_space_bytes =
+                           (uint64_t)json_int_or(json_get(trainer, S("memory_bytes_max")), 0),
+                       .cpu_seconds = (uint64_t)(cpu_ns / NS_PER_S)},
+            .nice = 5,
+            .no_network = !json_bool_or(json_get(trainer, S("network")), false)},
+        &child, e));
+    TRY(wait_for(r, &child, time_mono_ns() + timeout, &x, e));
+    child_exit_text(&x, text);
+    if (!child_exit_ok(&x))
+        return FAIL(e, UNKNOWN, "trainer '" STR_F "' failed: %s; its last words: " STR_F,
+                    STR_A(name), text, STR_A(log_tail(r)));
+    return find_model(r, ret_model, e);
+}

@@ -27,6 +27,8 @@ NODISCARD int applied_project(struct meta *m, struct arena *a, struct json **ret
 /* Names of the features in order, from the project or from the signature of the newest version. */
 NODISCARD int run_features(struct run *r, str **ret_names, size_t *ret_n, struct err *e);
 
+/* The name of the label column in the tables of a run. */
+str run_label(const struct run *r);
 /* The dataset section of the model, or NULL; a table function over its files; a lake for this step.
  */
 const struct json *run_dataset(const struct run *r);

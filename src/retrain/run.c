@@ -111,6 +111,13 @@ int run_features(struct run *r, str **ret_names, size_t *ret_n, struct err *e)
     return from_dataset(r, ret_names, ret_n, e);
 }
 
+str run_label(const struct run *r)
+{
+    str label = json_str_or(json_get(r->model, S("label")), S(""));
+
+    return label.n ? label : S("__label");
+}
+
 /* --- Data ------------------------------------------------------------------------------------- */
 
 const struct json *run_dataset(const struct run *r)

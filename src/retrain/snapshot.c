@@ -6,7 +6,9 @@
  * labelled records of the window, without the holdout holdout.parquet    what the gate judges by;
  * never trained on reference.parquet  what the new version's monitor will call normal
  *
- * Columns: the features under their names, `__label` (text), `__ts` (of the request; NULL for rows
+ * Columns: the features under their names, the label (text) under the name that the project gives
+ * it (or
+ * `__label`), `__ts` (of the request; NULL for rows
  * of the dataset).
  *
  * The holdout of ordinary runs is the latest share of the records, since a model must be good at
@@ -122,7 +124,9 @@ static NODISCARD int write_part(struct lake *l, const struct plan_sql *p, const 
 
         buf_add_str(&sql, part ? S(" UNION ALL SELECT ") : S("SELECT "));
         add_features(&sql, p);
-        buf_printf(&sql, "__label, __ts FROM %s WHERE %s", table, both && !part ? "true" : where);
+        buf_add_str(&sql, S("__label AS "));
+        lake_quote_name(&sql, run_label(p->r));
+        buf_printf(&sql, ", __ts FROM %s WHERE %s", table, both && !part ? "true" : where);
     }
     TRY(lake_write_parquet(l, buf_z(&sql), run_path(p->r, file), e));
     buf_clear(&sql);

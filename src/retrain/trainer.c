@@ -3,8 +3,8 @@
  * Running a trainer: a child process with limits. The contract is the same for the built-in one and
  * for a command of the user's (docs/trainers.md):
  *
- *   WEIR_TRAIN_DATA   train.parquet: the features by name, __label (text), __ts
- *   WEIR_TRAIN_SPEC   spec.json: {"model","task","label":"__label","features":[…],"classes":[…],
+ *   WEIR_TRAIN_DATA   train.parquet: the features by name, the label (as text), __ts
+ *   WEIR_TRAIN_SPEC   spec.json: {"model","task","label","features":[…],"classes":[…],
  *                     "seed","params":{…}}
  *   WEIR_MODEL_OUT    a folder: leave model.onnx there, or model.json / model.ubj of XGBoost;
  * metrics.json, if there is one, is stored with the version
@@ -37,7 +37,7 @@ static NODISCARD int write_spec(struct run *r, const struct json *trainer, struc
     TRY(run_features(r, &names, &n, e));
     json_set_str(r->a, spec, S("model"), r->model_name);
     json_set_str(r->a, spec, S("task"), json_str_or(json_get(r->model, S("task")), S("")));
-    json_set_str(r->a, spec, S("label"), S("__label"));
+    json_set_str(r->a, spec, S("label"), run_label(r));
     features = json_set(spec, S("features"), json_new_array(r->a));
     for (size_t i = 0; i < n; i++)
         json_push(features, json_new_str(r->a, names[i]));

@@ -246,6 +246,7 @@ static int step_register(struct flow_ctx *ctx, struct err *e)
     json_set_str(r.a, input, S("reference"), str_of(run_path(&r, "reference.parquet")));
     json_set_str(r.a, input, S("holdout"), str_of(run_path(&r, "holdout.parquet")));
     json_set_bool(r.a, input, S("promote"), false);
+    json_set_bool(r.a, input, S("promote_first"), false); /* the gate comes first */
     training = json_set(input, S("training"), json_new_object(r.a));
     json_set_str(r.a, training, S("flow"), flow_id(ctx));
     if (data)

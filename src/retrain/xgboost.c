@@ -44,6 +44,7 @@ struct training {
     const char *data, *spec_path, *out;
     struct json *spec;
     const struct json *params;
+    str label; /* the column, quoted for SQL */
     str *features;
     size_t feature_count;
     str *classes;
@@ -79,8 +80,9 @@ static NODISCARD int check(int rc, const char *what, struct err *e)
 
 static NODISCARD int read_spec(struct training *t, struct err *e)
 {
+    AUTO(buf_done) struct buf quoted = {0};
     struct json *features;
-    str text;
+    str text, label;
 
     t->data = getenv("WEIR_TRAIN_DATA");
     t->spec_path = getenv("WEIR_TRAIN_SPEC");
@@ -93,6 +95,10 @@ static NODISCARD int read_spec(struct training *t, struct err *e)
     TRY(file_read_all(t->spec_path, 64 << 20, &t->a, &text, e));
     TRY(json_parse(text, &t->a, &t->spec, e));
     TRY(json_need_array(t->spec, S("features"), &features, e));
+    TRY(json_need_str(t->spec, S("label"), &label, e));
+    buf_init(&quoted, 1 << 16);
+    lake_quote_name(&quoted, label);
+    t->label = arena_dup(&t->a, buf_str(&quoted));
     t->params = json_get(t->spec, S("params"));
     t->regression = str_eq(json_str_or(json_get(t->spec, S("task")), S("")), S("regression"));
     t->features = ARENA_ARRAY(&t->a, str, features->count);
@@ -114,11 +120,10 @@ static NODISCARD int given_classes(struct training *t, const struct json *list)
 static NODISCARD int found_classes(struct training *t, struct lake *l, str source, struct err *e)
 {
     AUTO(lake_result_freep) struct lake_result *res = NULL;
-    str sql =
-        arena_printf(&t->a,
-                     "SELECT __label FROM " STR_F " GROUP BY 1 ORDER BY TRY_CAST(__label AS DOUBLE)"
-                     " NULLS LAST, __label LIMIT %d",
-                     STR_A(source), CLASSES_MAX + 1);
+    str sql = arena_printf(&t->a,
+                           "SELECT " STR_F " FROM " STR_F " GROUP BY 1 ORDER BY TRY_CAST(" STR_F
+                           " AS DOUBLE) NULLS LAST, 1 LIMIT %d",
+                           STR_A(t->label), STR_A(source), STR_A(t->label), CLASSES_MAX + 1);
 
     TRY(lake_query(l, sql.p, NULL, 0, &res, e));
     t->classes = ARENA_ARRAY(&t->a, str, CLASSES_MAX + 1);
@@ -144,10 +149,10 @@ static NODISCARD int read_classes(struct training *t, struct lake *l, str source
 static void add_label(struct training *t, struct buf *sql)
 {
     if (t->regression) {
-        buf_add_str(sql, S("TRY_CAST(__label AS DOUBLE)"));
+        buf_printf(sql, "TRY_CAST(" STR_F " AS DOUBLE)", STR_A(t->label));
         return;
     }
-    buf_add_str(sql, S("CASE __label"));
+    buf_printf(sql, "CASE " STR_F, STR_A(t->label));
     for (size_t i = 0; i < t->class_count; i++) {
         buf_add_str(sql, S(" WHEN "));
         lake_quote_text(sql, t->classes[i]);

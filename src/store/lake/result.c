@@ -169,13 +169,18 @@ static double huge(duckdb_hugeint v)
     return (double)v.upper * 18446744073709551616.0 + (double)v.lower;
 }
 
-#define NUMERIC_TYPES(X)                                                                       \
-    X(BOOLEAN, bool)                                                                           \
-    X(TINYINT, int8_t) X(SMALLINT, int16_t) X(INTEGER, int32_t) X(BIGINT, int64_t)             \
-        X(UTINYINT, uint8_t) X(USMALLINT, uint16_t) X(UINTEGER, uint32_t) X(UBIGINT, uint64_t) \
-            X(FLOAT, float) X(DOUBLE, double) X(TIMESTAMP, int64_t) X(TIMESTAMP_TZ, int64_t)   \
-                X(TIMESTAMP_S, int64_t) X(TIMESTAMP_MS, int64_t) X(TIMESTAMP_NS, int64_t)      \
-                    X(DATE, int32_t) X(TIME, int64_t)
+// clang-format off
+#define NUMERIC_TYPES(X)                                                    \
+    X(BOOLEAN, bool)                                                        \
+    X(TINYINT, int8_t) X(SMALLINT, int16_t)                                 \
+    X(INTEGER, int32_t) X(BIGINT, int64_t)                                  \
+    X(UTINYINT, uint8_t) X(USMALLINT, uint16_t)                             \
+    X(UINTEGER, uint32_t) X(UBIGINT, uint64_t)                              \
+    X(FLOAT, float) X(DOUBLE, double)                                       \
+    X(TIMESTAMP, int64_t) X(TIMESTAMP_TZ, int64_t) X(TIMESTAMP_S, int64_t)  \
+    X(TIMESTAMP_MS, int64_t) X(TIMESTAMP_NS, int64_t)                       \
+    X(DATE, int32_t) X(TIME, int64_t)
+// clang-format on
 
 static double number_at(const struct column *c, size_t row)
 {

@@ -352,6 +352,13 @@ static int read_report(const struct start *s, int fd, struct child *c, struct er
     return rc;
 }
 
+/* Closes a descriptor that is under AUTO(file_closep). */
+static void close_early(int *fd)
+{
+    file_close(*fd);
+    *fd = -1;
+}
+
 static void check_spec(const struct child_spec *spec)
 {
     ASSERT(spec->argv && spec->fd_count <= CHILD_FDS_MAX);
@@ -387,8 +394,7 @@ int child_start(const struct child_spec *spec, struct child *ret_child, struct e
     report_read = ends[0];
     report_write = s.report_fd = ends[1];
     TRY(clone_child(&s, &c, e));
-    file_close(report_write);
-    report_write = -1;
+    close_early(&report_write);
     TRY(read_report(&s, report_read, &c, e));
     *ret_child = c;
     return 0;

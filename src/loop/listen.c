@@ -30,6 +30,15 @@ static void close_fd(int *fd)
         close(*fd);
 }
 
+/* Takes a descriptor out of the care of AUTO(close_fd). */
+static int take_fd(int *fd)
+{
+    int taken = *fd;
+
+    *fd = -1;
+    return taken;
+}
+
 static int in_use(const char *text, const struct addr *a, struct err *e)
 {
     if (addr_is_unix(a))
@@ -126,8 +135,7 @@ int listen_open(const struct addr *a, const struct listen_options *options, int 
         return bind_failed(a, e);
     if (o->unix_mode && addr_is_unix(a) && chmod(a->un.sun_path, o->unix_mode) < 0)
         return FAIL_ERRNO(e, "setting the mode of '%s'", a->un.sun_path);
-    *ret_fd = fd;
-    fd = -1;
+    *ret_fd = take_fd(&fd);
     return 0;
 }
 

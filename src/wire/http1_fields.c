@@ -82,12 +82,12 @@ static bool same_name(const char *p, const char *low, size_t n)
 
     if (n < 8)
         return (load32(p) | small4) == load32(low) &&
-               (load32(p + n - 4) | small4) == load32(low + n - 4);
+               (load32(p + (n - 4)) | small4) == load32(low + (n - 4));
     for (size_t i = 0; i + 8 < n; i += 8) {
         if ((load64(p + i) | small8) != load64(low + i))
             return false;
     }
-    return (load64(p + n - 8) | small8) == load64(low + n - 8);
+    return (load64(p + (n - 8)) | small8) == load64(low + (n - 8));
 }
 
 /* 1-based number of a known field, or 0. */

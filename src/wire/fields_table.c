@@ -180,7 +180,7 @@ int field_table_init(struct field_table *t, const struct field_column *columns,
         if (copy)
             column_copy(&copy[i], &columns[i], a);
     }
-    if (a->overflowed)
+    if (!copy || a->overflowed)
         return FAIL(e, RESOURCE_EXHAUSTED, "the field table exceeds the memory of its plan");
     made.columns = copy;
     TRY(layout_check(&made, a, e));

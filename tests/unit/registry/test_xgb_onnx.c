@@ -40,9 +40,10 @@ struct recipe {
 /* Labels that suit the objective, from a rough function of the features. */
 static void data_make(const struct recipe *r, uint64_t seed)
 {
-    int classes = r->classes ? atoi(r->classes) : 0;
+    int64_t classes = 0;
     struct rng rng;
 
+    CHECK(!r->classes || str_to_i64(str_of(r->classes), &classes));
     rng_seed(&rng, seed);
     for (size_t i = 0; i < ROWS; i++) {
         double s = 0;
@@ -54,7 +55,7 @@ static void data_make(const struct recipe *r, uint64_t seed)
             x[i * WIDTH + j] = r->missing && rng_uniform(&rng) < 0.15 ? NAN : (float)v;
         }
         if (classes)
-            y[i] = (float)(((int)floor(fabs(s) * 1.5)) % classes);
+            y[i] = (float)((int64_t)floor(fabs(s) * 1.5) % classes);
         else if (strstr(r->objective, "binary"))
             y[i] = s > 0.6;
         else if (strstr(r->objective, "reg:logistic"))

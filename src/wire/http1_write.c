@@ -38,11 +38,9 @@ static char *put_u64(char *w, uint64_t v)
 
 static char *put_status(char *w, int status)
 {
-    ASSERT(status >= STATUS_MIN && status <= STATUS_MAX);
-    str line = statuses[status - STATUS_MIN].line;
-
-    if (line.p)
-        return put(w, line);
+    ASSERT(status > 0 && status <= 999);
+    if (status >= STATUS_MIN && status <= STATUS_MAX && statuses[status - STATUS_MIN].line.p)
+        return put(w, statuses[status - STATUS_MIN].line);
     w = put(w, S("HTTP/1.1 "));
     w = put_u64(w, (uint64_t)status);
     return put(w, S(" Status\r\n"));

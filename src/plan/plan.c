@@ -195,6 +195,7 @@ int plan_load(struct blobs *blobs, str root_hash, struct arena *a, struct plan *
     TRY(part_get(blobs, root_hash, a, &root, e));
     TRY(check_format(root, e));
     TRY(json_need_str(root, S("project"), &plan->project, e));
+    plan->gateway = json_get(root, S("gateway"));
     TRY(json_need_object(root, S("endpoints"), &names, e));
     TRY(endpoints_load(blobs, names, a, plan, e));
     *ret_plan = plan;

@@ -6,7 +6,7 @@
  * content, so a gateway that gets a new plan reads and rebuilds only the parts that it does not
  * hold yet.
  *
- *   root       {"format":1,"project":…,"endpoints":{"fraud":"<hash of its part>",…}}
+ *   root       {"format":1,"project":…,"gateway":{settings},"endpoints":{"fraud":"<part hash>",…}}
  *   endpoint   see plan_endpoint below and docs/formats.md
  *   profile    the reference cells of one model version (what "normal" is); see docs/formats.md
  *
@@ -77,6 +77,7 @@ struct plan_endpoint {
 struct plan {
     char hash[PLAN_HASH_SIZE];
     str project;
+    struct json *gateway; /* settings of the process, as the project says; or NULL */
     struct plan_endpoint *endpoints; /* sorted by name */
     size_t endpoint_count;
 };

@@ -18,8 +18,9 @@
 
 #define PAUSE_MIN_NS (100 * NS_PER_MS)
 #define PAUSE_MAX_NS (10 * NS_PER_S)
-#define STABLE_NS (30 * NS_PER_S) /* a process that lived this long starts again without a pause \
-                                   */
+#define STABLE_NS                                                                  \
+    (30 * NS_PER_S) /* a process that lived this long starts again without a pause \
+                     */
 #define STOP_GRACE_NS (15 * NS_PER_S)
 #define ARGS_MAX 24
 

@@ -161,3 +161,13 @@ const struct monitor *watch_first(const struct watch *w)
 {
     return w->first;
 }
+
+int watch_drifting(const struct watch *w, str endpoint)
+{
+    int drifting = -1;
+
+    for (const struct monitor *mo = w->first; mo; mo = mo->next)
+        if (str_eq(mo->cfg.endpoint, endpoint) && !mo->no_profile.n)
+            drifting = MAX(drifting, mo->state == MONITOR_DRIFTING ? 1 : 0);
+    return drifting;
+}

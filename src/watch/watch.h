@@ -35,6 +35,9 @@ NODISCARD int watch_configure(struct watch *w, const struct json *project, struc
 NODISCARD int watch_digest(struct watch *w, struct meta *m, const struct digest *d, int64_t wall_ns,
                            struct err *e);
 
+/* 1: some monitor of the endpoint is drifting; 0: none is; -1: it is not watched (yet). */
+int watch_drifting(const struct watch *w, str endpoint);
+
 /* {"monitors":[{…}]} of all, or of one endpoint: state, evidence against budget, traffic, and the
  * columns by evidence with their effect sizes. */
 void watch_report(const struct watch *w, str endpoint, struct json_out *out);

@@ -136,3 +136,8 @@ int command_gateway(int argc, char **argv)
 {
     return run(argc, argv, server_gateway_main);
 }
+
+int command_control(int argc, char **argv)
+{
+    return run(argc, argv, server_control_main);
+}

@@ -382,3 +382,24 @@ int table_read(const struct table_query *q, struct table *ret, struct err *e)
     t = (struct table){0};
     return 0;
 }
+
+int table_names(const char *path, str format, struct arena *a, str **ret_names, size_t *ret_n,
+                struct err *e)
+{
+    struct table_query q = {.path = path, .format = format};
+    AUTO(reading_done) struct reading r = {.q = &q};
+    struct lake_config cfg = {.threads = 1};
+    size_t n;
+    str *names;
+
+    buf_init(&r.source, (size_t)1 << 20);
+    TRY(lake_open(&cfg, &r.lake, e));
+    TRY(look(&r, false, e));
+    n = lake_column_count(r.head);
+    names = ARENA_ARRAY(a, str, n + 1);
+    for (size_t c = 0; c < n; c++)
+        names[c] = arena_dup(a, lake_column_name(r.head, c));
+    *ret_names = names;
+    *ret_n = n;
+    return 0;
+}

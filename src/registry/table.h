@@ -47,6 +47,9 @@ struct table_query {
  * are there); INVALID_ARGUMENT: not readable as a table; RESOURCE_EXHAUSTED; UNAVAILABLE: no
  * DuckDB. *ret owns memory: table_done. */
 NODISCARD int table_read(const struct table_query *q, struct table *ret, struct err *e);
+/* The names of the columns alone. */
+NODISCARD int table_names(const char *path, str format, struct arena *a, str **ret_names,
+                          size_t *ret_n, struct err *e);
 void table_done(struct table *t); /* accepts a zeroed one; AUTO(table_done) */
 
 /* An empty table of so many rows and columns in its arena, for callers that have arrays: set name,

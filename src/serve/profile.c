@@ -28,7 +28,7 @@ int profile_cells_load(struct blobs *blobs, str hash, const struct record_column
         const struct json *cells = json_get(column_find(known, columns[i].name), S("cells"));
         struct cells_spec *spec;
 
-        if (!cells)
+        if (!json_is_container(cells)) /* null: not countable */
             continue;
         spec = ARENA_NEW(a, struct cells_spec);
         if (cells_spec_from_json(cells, spec, e))

@@ -188,6 +188,7 @@ static NODISCARD int take(struct serve_loop *l, const struct json *root, uint32_
 
 void feedback_post(struct conn *c, const struct route_match *m, str body)
 {
+    ROLE_ASSERT(on_loop);
     struct serve_loop *l = c->l;
     struct json *root;
     struct err e;

@@ -87,6 +87,7 @@ static void apply_timeout(struct exchange *x, str parameters)
         x->deadline_ns = MIN(x->deadline_ns, x->arrival_ns + timeout_us * 1000);
 }
 
+RUNS_ON(on_loop)
 static NODISCARD int infer(struct conn *c, struct served_endpoint *ep, struct served_version *named,
                            str body, struct err *e)
 {
@@ -120,6 +121,7 @@ static NODISCARD int infer(struct conn *c, struct served_endpoint *ep, struct se
 
 void oip_infer(struct conn *c, const struct route_match *m, str body)
 {
+    ROLE_ASSERT(on_loop);
     struct served_endpoint *ep = route_endpoint(c, m->model);
     struct served_version *named = NULL;
     struct err e;
@@ -140,6 +142,7 @@ void oip_infer(struct conn *c, const struct route_match *m, str body)
 
 void oip_server(struct conn *c, const struct route_match *m, str body)
 {
+    ROLE_ASSERT(on_loop);
     struct buf *to = &c->l->body;
     struct json_out o;
 
@@ -161,6 +164,7 @@ void oip_server(struct conn *c, const struct route_match *m, str body)
 
 void oip_models(struct conn *c, const struct route_match *m, str body)
 {
+    ROLE_ASSERT(on_loop);
     const struct served_plan *plan = c->l->plan;
     struct buf *to = &c->l->body;
     struct json_out o;
@@ -198,6 +202,7 @@ static void write_tensors(struct json_out *o, str key, const struct tensor_spec 
 
 void oip_metadata(struct conn *c, const struct route_match *m, str body)
 {
+    ROLE_ASSERT(on_loop);
     struct served_endpoint *ep = route_endpoint(c, m->model);
     struct buf *to = &c->l->body;
     struct json_out o;
@@ -223,6 +228,7 @@ void oip_metadata(struct conn *c, const struct route_match *m, str body)
 
 void oip_ready(struct conn *c, const struct route_match *m, str body)
 {
+    ROLE_ASSERT(on_loop);
     struct served_endpoint *ep = route_endpoint(c, m->model);
     struct buf *to = &c->l->body;
     struct json_out o;

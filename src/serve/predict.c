@@ -111,6 +111,7 @@ static str sticky_key(struct conn *c, const struct served_endpoint *ep,
     return STR_NULL;
 }
 
+RUNS_ON(on_loop)
 static NODISCARD int predict(struct conn *c, struct served_endpoint *ep, str body,
                              struct fields_request *request, struct err *e)
 {
@@ -132,7 +133,7 @@ static NODISCARD int predict(struct conn *c, struct served_endpoint *ep, str bod
     return rc;
 }
 
-static void predict_at(struct conn *c, struct served_endpoint *ep, str body)
+RUNS_ON(on_loop) static void predict_at(struct conn *c, struct served_endpoint *ep, str body)
 {
     struct fields_request *request = arena_zalloc(&c->l->turn, sizeof(*request));
     struct err e;
@@ -153,6 +154,7 @@ static void predict_at(struct conn *c, struct served_endpoint *ep, str body)
 
 void predict_endpoint(struct conn *c, const struct route_match *m, str body)
 {
+    ROLE_ASSERT(on_loop);
     struct served_endpoint *ep = route_endpoint(c, m->model);
 
     if (ep)
@@ -161,6 +163,7 @@ void predict_endpoint(struct conn *c, const struct route_match *m, str body)
 
 void predict_only(struct conn *c, const struct route_match *m, str body)
 {
+    ROLE_ASSERT(on_loop);
     const struct served_plan *plan = c->l->plan;
     struct err e;
 
@@ -205,6 +208,7 @@ static void write_column(struct json_out *o, const struct field_column *c)
 
 void schema_get(struct conn *c, const struct route_match *m, str body)
 {
+    ROLE_ASSERT(on_loop);
     struct served_endpoint *ep = route_endpoint(c, m->model);
     struct buf *to = &c->l->body;
     struct json_out o;

@@ -58,7 +58,7 @@ static NODISCARD int decode(struct conn *c, str *name, struct err *e)
     return http1_segment_decode(*name, out, name->n, name, e);
 }
 
-static void not_found(struct conn *c, bool other_method)
+RUNS_ON(on_loop) static void not_found(struct conn *c, bool other_method)
 {
     struct err e;
 
@@ -156,7 +156,7 @@ static int refusal_status(const struct err *e)
     return e->code == CODE_RESOURCE_EXHAUSTED ? 413 : code_http_status(e->code);
 }
 
-static void refusal_record(struct conn *c, struct served_endpoint *ep, int status)
+RUNS_ON(on_loop) static void refusal_record(struct conn *c, struct served_endpoint *ep, int status)
 {
     struct serve_loop *l = c->l;
     struct exchange x = {.conn = c,

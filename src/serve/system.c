@@ -7,6 +7,7 @@
 
 void health_live(struct conn *c, const struct route_match *m, str body)
 {
+    ROLE_ASSERT(on_loop);
     (void)m, (void)body;
     conn_answer(c, 200, "application/json", S("{\"live\":true}"));
 }
@@ -21,6 +22,7 @@ static const struct served_endpoint *first_unready(const struct served_plan *pla
 
 void health_ready(struct conn *c, const struct route_match *m, str body)
 {
+    ROLE_ASSERT(on_loop);
     const struct served_plan *plan = c->l->plan;
     const struct served_endpoint *missing = plan ? first_unready(plan) : NULL;
     struct buf *to = &c->l->body;
@@ -81,6 +83,7 @@ static void write_keeper(struct buf *to, const struct keeper *k)
 
 void metrics_get(struct conn *c, const struct route_match *m, str body)
 {
+    ROLE_ASSERT(on_loop);
     struct gateway *gw = c->l->gw;
     struct buf *to = &c->l->body;
 

@@ -277,7 +277,7 @@ static void exchange_done(struct serve_loop *l, struct exchange *x, int status,
         x->conn->hold_position = position;
 }
 
-static void exchange_finish(struct serve_loop *l, struct exchange *x)
+RUNS_ON(on_loop) static void exchange_finish(struct serve_loop *l, struct exchange *x)
 {
     struct lane *lane = lane_of(l, x->version);
     struct err e = {.code = CODE_OK};

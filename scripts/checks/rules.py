@@ -33,7 +33,11 @@ BANNED_IN_SRC = [
     ("sleep usleep nanosleep clock_nanosleep", ["src/base/", "src/loop/"], "a timer of loop"),
     ("getrandom getentropy arc4random", ["src/base/"], "base/random.h"),
     ("getenv secure_getenv setenv putenv",
-     ["src/base/", "src/cli/", "src/server/", "src/loop/child.c"],  # PATH, to find a program
+     ["src/base/", "src/cli/", "src/server/",
+      "src/loop/child.c",  # PATH, to find a program; the variables handed to a child
+      # the body of a command that Weir runs as a child: a trainer, the built-in one
+      # too, gets its input in variables (trainer.c)
+      "src/retrain/xgboost.c"],
      "a setting passed down from cli or server"),
 ]
 
@@ -54,7 +58,7 @@ FOREIGN_HEADERS = [
     ("zstd.h", ["src/record/", "src/store/"]),
     ("hs/*", ["src/llm/"]),
     ("sys/epoll.h", ["src/loop/"]),
-    ("dlfcn.h", ["src/base/", "src/serve/", "src/store/", "src/retrain/"]),
+    ("dlfcn.h", ["src/base/library.c"]),
 ]
 
 # Words that mark unfinished work. An issue is the place for those.

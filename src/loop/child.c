@@ -213,6 +213,13 @@ static int child_main(void *arg)
 
 /* --- In the parent -------------------------------------------------------------------------- */
 
+const char *child_env(const char *name, struct arena *a)
+{
+    const char *value = getenv(name);
+
+    return value ? arena_printf(a, "%s=%s", name, value).p : NULL;
+}
+
 /* Looks a program up in PATH, in the parent: afterwards only execve is left to do. */
 static int find_program(const char *name, struct arena *a, const char **ret_path, struct err *e)
 {
@@ -452,6 +459,17 @@ static void wait_until(const struct child *c, int64_t until_ns)
     struct timespec ts = {.tv_nsec = step_ns};
 
     (void)nanosleep(&ts, NULL);
+}
+
+bool child_wait_until(struct child *c, int64_t until_ns, struct child_exit *ret_exit)
+{
+    ASSERT(c->watch.events == 0);
+    while (!collect(c, ret_exit)) {
+        if (time_mono_ns() >= until_ns)
+            return false;
+        wait_until(c, until_ns);
+    }
+    return true;
 }
 
 void child_wait(struct child *c, int64_t deadline_ns, int64_t grace_ns, struct child_exit *ret_exit)

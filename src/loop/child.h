@@ -9,6 +9,7 @@
  */
 #pragma once
 
+#include "base/arena.h"
 #include "loop/loop.h"
 
 #include <sys/types.h>
@@ -69,6 +70,9 @@ struct child_exit {
     uint64_t rss_max_bytes;
 };
 
+/* "NAME=value" as this process has it, for the environment of a child; NULL when it has none. */
+const char *child_env(const char *name, struct arena *a);
+
 /* Starts the child. NOT_FOUND (program, folder), PERMISSION_DENIED, RESOURCE_EXHAUSTED (processes,
  * memory), INVALID_ARGUMENT; the message names the program and the step that failed. */
 NODISCARD int child_start(const struct child_spec *spec, struct child *ret_child, struct err *e);
@@ -78,6 +82,10 @@ NODISCARD int child_start(const struct child_spec *spec, struct child *ret_child
  * group is killed too. */
 void child_wait(struct child *c, int64_t deadline_ns, int64_t grace_ns,
                 struct child_exit *ret_exit);
+
+/* Blocks until the child ends or until_ns: true, and *ret_exit is set, when it has ended. For waits
+ * that have other things to look at now and then; no signal is sent. */
+NODISCARD bool child_wait_until(struct child *c, int64_t until_ns, struct child_exit *ret_exit);
 
 /* Collects the child if it has ended: true, and *ret_exit is set. Never blocks. */
 NODISCARD bool child_collect(struct child *c, struct child_exit *ret_exit);

@@ -23,6 +23,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #define BATCH_ROWS 256u
 #define WARM_RUNS 20u
@@ -438,6 +439,5 @@ int probe_main(int argc, char **argv)
     }
     json_write(&text, answer);
     buf_add_char(&text, '\n');
-    fwrite(text.p, 1, text.n, stdout);
-    return fflush(stdout) || rc ? 1 : 0;
+    return file_write_all(STDOUT_FILENO, text.p, text.n, &e) || rc ? 1 : 0;
 }

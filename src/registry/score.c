@@ -11,6 +11,7 @@
 #include "registry/score.h"
 
 #include "base/files.h"
+#include "base/library.h"
 #include "base/mem.h"
 #include "base/random.h"
 #include "base/time.h"
@@ -143,12 +144,10 @@ static NODISCARD int run_child(struct probe_run *p, const char *const *argv, str
 {
     const struct score_limits *l = &p->env->limits;
     int64_t time_ns = l->time_ns ? l->time_ns : SCORE_TIME_NS;
-    const char *libs = getenv("WEIR_DEPS_LIB"), *path = getenv("LD_LIBRARY_PATH");
-    const char *vars[] = {
-        arena_dupz(p->a, arena_printf(p->a, "TMPDIR=%s", p->dir)),
-        arena_dupz(p->a, arena_printf(p->a, "WEIR_DEPS_LIB=%s", libs ? libs : "")),
-        arena_dupz(p->a, arena_printf(p->a, "LD_LIBRARY_PATH=%s", path ? path : "")),
-        "ASAN_OPTIONS=detect_leaks=0", NULL};
+    const char *libraries = library_env(p->a), *path = child_env("LD_LIBRARY_PATH", p->a);
+    const char *vars[5] = {"ASAN_OPTIONS=detect_leaks=0",
+                           arena_printf(p->a, "TMPDIR=%s", p->dir).p};
+    size_t n = 2;
     AUTO(child_done) struct child child = {0};
     struct child_exit x;
     struct child_spec spec = {
@@ -164,8 +163,10 @@ static NODISCARD int run_child(struct probe_run *p, const char *const *argv, str
                    .open_files = 64},
         .no_network = true};
 
-    if (!libs)
-        vars[1] = "LC_ALL=C";
+    if (libraries)
+        vars[n++] = libraries;
+    if (path)
+        vars[n++] = path;
     TRY(child_start(&spec, &child, e));
     child_wait(&child, time_mono_ns() + time_ns, GRACE_NS, &x);
     return judge(p, &x, ret, e);

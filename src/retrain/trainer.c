@@ -15,14 +15,12 @@
  */
 #include "retrain/priv.h"
 
+#include "base/library.h"
 #include "loop/child.h"
-
-#include <stdio.h>
-#include <stdlib.h>
-#include <unistd.h>
 
 #define GRACE_NS (5 * NS_PER_S)
 #define BEAT_NS (2 * NS_PER_S)
+#define LOOK_NS (100 * NS_PER_MS) /* how soon a cancelled run ends its child */
 #define ENV_MAX 80
 #define ARGS_MAX 64
 
@@ -57,25 +55,25 @@ static size_t pass_env(struct run *r, const struct json *trainer, const char **e
     if (!json_is_container(allowed))
         return n;
     JSON_EACH (name, allowed) {
-        const char *value = getenv(arena_dupz(r->a, json_str_or(name, S(""))));
+        const char *pair = child_env(arena_dupz(r->a, json_str_or(name, S(""))), r->a);
 
-        if (value && n < ENV_MAX - 1)
-            env[n++] = arena_printf(r->a, STR_F "=%s", STR_A(json_str_or(name, S(""))), value).p;
+        if (pair && n < ENV_MAX - 1)
+            env[n++] = pair;
     }
     return n;
 }
 
 static void environment(struct run *r, const struct json *trainer, const char *env[ENV_MAX])
 {
-    const char *libs = getenv("WEIR_DEPS_LIB"), *path = getenv("PATH");
+    const char *libraries = library_env(r->a), *path = child_env("PATH", r->a);
     size_t n = 0;
 
-    env[n++] = arena_printf(r->a, "PATH=%s", path ? path : "/usr/bin:/bin").p;
+    env[n++] = path ? path : "PATH=/usr/bin:/bin";
     env[n++] = arena_printf(r->a, "WEIR_TRAIN_DATA=%s", run_path(r, "train.parquet")).p;
     env[n++] = arena_printf(r->a, "WEIR_TRAIN_SPEC=%s", run_path(r, "spec.json")).p;
     env[n++] = arena_printf(r->a, "WEIR_MODEL_OUT=%s", run_path(r, "out")).p;
-    if (libs)
-        env[n++] = arena_printf(r->a, "WEIR_DEPS_LIB=%s", libs).p;
+    if (libraries)
+        env[n++] = libraries;
     env[pass_env(r, trainer, env, n)] = NULL;
 }
 
@@ -119,14 +117,13 @@ static str log_tail(struct run *r)
 static NODISCARD int wait_for(struct run *r, struct child *c, int64_t deadline,
                               struct child_exit *x, struct err *e)
 {
-    int64_t beat = time_mono_ns() + BEAT_NS;
+    int64_t now = time_mono_ns(), beat = now + BEAT_NS;
 
-    while (!child_collect(c, x)) {
-        int64_t now = time_mono_ns();
-
-        if (now > deadline || flow_should_stop(r->ctx)) {
+    while (!child_wait_until(c, MIN(deadline, now + LOOK_NS), x)) {
+        now = time_mono_ns();
+        if (now >= deadline || flow_should_stop(r->ctx)) {
             child_wait(c, now, GRACE_NS, x);
-            if (now > deadline)
+            if (now >= deadline)
                 return FAIL(e, DEADLINE_EXCEEDED,
                             "the trainer ran into its time limit and was ended");
             return FAIL(e, CANCELLED, "the run was cancelled while the trainer worked");
@@ -135,7 +132,6 @@ static NODISCARD int wait_for(struct run *r, struct child *c, int64_t deadline,
             TRY(flow_heartbeat(r->ctx, e));
             beat = now + BEAT_NS;
         }
-        usleep(20000);
     }
     return 0;
 }

@@ -10,7 +10,8 @@
  */
 #include "retrain/priv.h"
 
-#include <dlfcn.h>
+#include "base/library.h"
+
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -54,17 +55,14 @@ struct training {
     size_t rows;
 };
 
-static NODISCARD int library_open(struct err *e)
+static NODISCARD int engine_open(struct err *e)
 {
-    void *lib = dlopen("libxgboost.so.0", RTLD_NOW | RTLD_LOCAL);
+    static const char *const names[] = {"libxgboost.so.0", "libxgboost.so", NULL};
+    void *lib;
 
-    if (!lib)
-        lib = dlopen("libxgboost.so", RTLD_NOW | RTLD_LOCAL);
-    if (!lib)
-        return FAIL(e, UNAVAILABLE, "libxgboost is not installed (Debian: libxgboost0): %s",
-                    dlerror());
-#define X(name)                                             \
-    if (!(xgb.name = (__typeof__(&name))dlsym(lib, #name))) \
+    TRY(library_open("XGBoost of Debian's package libxgboost0", names, &lib, e));
+#define X(name)                                                      \
+    if (!(xgb.name = (__typeof__(&name))library_symbol(lib, #name))) \
         return FAIL(e, UNAVAILABLE, "this libxgboost has no %s", #name);
     XGB_FUNCTIONS(X)
 #undef X
@@ -312,7 +310,7 @@ int retrain_xgboost_main(int argc, char **argv)
     arena_init(&t.a, 0);
     rc = read_spec(&t, &e);
     if (!rc)
-        rc = library_open(&e);
+        rc = engine_open(&e);
     if (!rc)
         rc = read_rows(&t, &e);
     if (!rc)

@@ -166,6 +166,31 @@ static void limits_hold(void)
     CHECK(x.user_ns + x.system_ns >= NS_PER_S / 2);
 }
 
+static void a_wait_in_slices_ends_no_child(void)
+{
+    AUTO(child_done) struct child c = {0};
+    struct child_exit x;
+    struct err e;
+
+    NEED_OK(child_start(&(struct child_spec){.argv = ARGV("sleep", "0.2")}, &c, &e), &e);
+    CHECK(!child_wait_until(&c, 0, &x));
+    CHECK(!child_wait_until(&c, time_mono_ns() + 20 * NS_PER_MS, &x));
+    CHECK(c.pid > 0);
+    NEED(child_wait_until(&c, time_mono_ns() + 20 * NS_PER_S, &x));
+    CHECK(child_exit_ok(&x) && c.pid == 0);
+}
+
+static void variables_for_a_child(void)
+{
+    AUTO(arena_done) struct arena a;
+
+    arena_init(&a, 0);
+    setenv("WEIR_TEST_CHILD", "a b", 1);
+    CHECK_STR(str_of(child_env("WEIR_TEST_CHILD", &a)), S("WEIR_TEST_CHILD=a b"));
+    unsetenv("WEIR_TEST_CHILD");
+    CHECK(!child_env("WEIR_TEST_CHILD", &a));
+}
+
 /* The whole group ends: first asked, then forced. */
 static void a_late_child_is_stopped_with_its_group(void)
 {
@@ -294,4 +319,5 @@ static void it_dies_with_the_thread_that_started_it(void)
 RUN_TESTS(T(output_status_and_usage), T(environment_folder_and_argv), T(descriptors),
           T(files_as_streams), T(what_cannot_start_is_an_error), T(limits_hold),
           T(a_late_child_is_stopped_with_its_group), T(a_loop_hears_of_the_end),
-          T(the_network_can_be_taken_away), T(it_dies_with_the_thread_that_started_it))
+          T(the_network_can_be_taken_away), T(a_wait_in_slices_ends_no_child),
+          T(variables_for_a_child), T(it_dies_with_the_thread_that_started_it))

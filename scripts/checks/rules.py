@@ -21,8 +21,10 @@ BANNED_IN_SRC = [
     ("system popen", [], "loop's child processes"),
     ("malloc calloc realloc reallocarray free strdup strndup posix_memalign aligned_alloc "
      "asprintf vasprintf", ["src/base/"], "base/mem.h or an arena"),
-    ("open openat creat fopen freopen fdopen fwrite pwrite fsync fdatasync rename renameat unlink "
-     "unlinkat remove truncate mkdir rmdir opendir mkstemp mkdtemp",
+    ("fwrite", ["src/base/", "src/cli/"], "base/files.h"),  # commands write to stdout and stderr
+    ("open openat creat fopen freopen fdopen pwrite fsync fdatasync rename renameat unlink "
+     "unlinkat remove truncate mkdir rmdir opendir mkstemp mkdtemp "
+     "realpath",
      # a unix socket's path; the control groups of a child, set between fork and exec
      ["src/base/", "src/loop/listen.c", "src/loop/child.c"], "base/files.h"),
     ("ftruncate", ["src/base/", "src/record/ring.c"], "base/files.h"),  # the ring lies in a memfd
@@ -31,6 +33,7 @@ BANNED_IN_SRC = [
      ["src/loop/"], "loop"),
     ("clock_gettime time gettimeofday localtime gmtime mktime ftime", ["src/base/"], "base/time.h"),
     ("sleep usleep nanosleep clock_nanosleep", ["src/base/", "src/loop/"], "a timer of loop"),
+    ("time_sleep", ["src/base/", "src/cli/"], "a timer of loop"),  # only a command may just wait
     ("getrandom getentropy arc4random", ["src/base/"], "base/random.h"),
     ("getenv secure_getenv setenv putenv",
      ["src/base/", "src/cli/", "src/server/",

@@ -594,6 +594,17 @@ int file_list(const char *dir, struct arena *a, str **ret_names, size_t *ret_n, 
     return 0;
 }
 
+int path_real(const char *path, struct arena *a, const char **ret_path, struct err *e)
+{
+    char *real = realpath(path, NULL);
+
+    if (!real)
+        return FAIL_ERRNO(e, "%s", path);
+    *ret_path = arena_dupz(a, str_of(real));
+    free(real);
+    return 0;
+}
+
 char *path_join(struct arena *a, const char *dir, const char *name)
 {
     size_t n = strlen(dir);

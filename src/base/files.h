@@ -61,6 +61,8 @@ NODISCARD int file_lock(const char *path, int *ret_fd, struct err *e);
 NODISCARD int file_list(const char *dir, struct arena *a, str **ret_names, size_t *ret_n,
                         struct err *e);
 
+/* The absolute path of an existing file or folder, without links and "..", in the arena. */
+NODISCARD int path_real(const char *path, struct arena *a, const char **ret_path, struct err *e);
 /* "a/b" from parts, in the arena. */
 char *path_join(struct arena *a, const char *dir, const char *name);
 

@@ -10,6 +10,7 @@
  */
 #include "base/time.h"
 
+#include <errno.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <time.h>
@@ -39,6 +40,18 @@ int64_t time_wall_ns(void)
     if (UNLIKELY(atomic_load_explicit(&is_virtual, memory_order_relaxed)))
         return atomic_load(&virtual_wall_ns);
     return clock_ns(CLOCK_REALTIME);
+}
+
+void time_sleep(int64_t ns)
+{
+    struct timespec left = {.tv_sec = ns / NS_PER_S, .tv_nsec = ns % NS_PER_S};
+
+    ASSERT(ns >= 0);
+    if (atomic_load(&is_virtual))
+        time_test_advance(ns);
+    else
+        while (nanosleep(&left, &left) < 0 && errno == EINTR)
+            ;
 }
 
 void time_test_virtual(int64_t mono_ns, int64_t wall_ns)

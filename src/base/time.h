@@ -30,6 +30,10 @@ NODISCARD bool time_parse_duration(str text, int64_t *ret_ns);
 /* A short form for people, rounded: "1.5s", "250ms", "2m10s", "3d4h". */
 str time_duration_text(struct arena *a, int64_t ns);
 
+/* Blocks the calling thread; a virtual clock moves on instead. For commands, which have nothing
+ * else to do: servers have the timers of a loop, and waits for a child child_wait_until(). */
+void time_sleep(int64_t ns);
+
 void time_test_virtual(int64_t mono_ns, int64_t wall_ns); /* from now on both clocks are virtual */
 void time_test_advance(int64_t ns);
 void time_test_step_wall(int64_t ns); /* the wall clock alone jumps (may be < 0) */

@@ -110,14 +110,14 @@ static int run(int argc, char **argv, int (*process)(const struct server_options
 {
     struct server_options o = {.project_dir = ".", .log_level = LOG_INFO};
     AUTO(arena_done) struct arena a;
-    char project[4096];
+    const char *project;
     int rc;
 
     arena_init(&a, 0);
     rc = parse(argc, argv, &o);
     if (rc >= 0)
         return rc;
-    if (!realpath(o.project_dir, project)) {
+    if (path_real(o.project_dir, &a, &project, NULL)) {
         fprintf(stderr, "weir: there is no folder '%s'\n", o.project_dir);
         return 2;
     }

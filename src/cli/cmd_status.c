@@ -67,11 +67,11 @@ static void write_gateways(struct cli *c, const struct json *s)
     if (!gateways->count)
         paint_text(&c->out, c->color, PAINT_RED, S("no gateway is connected"));
     JSON_EACH (g, gateways) {
-        str live = text_of(g, "live"), refused = text_of(g, "refused");
+        str live = text_of(g, "plan"), refused = text_of(g, "refused");
         bool right = live.n && str_eq(live, wanted);
 
         paint_text(&c->out, c->color, right ? PAINT_GREEN : PAINT_YELLOW, S("●"));
-        buf_printf(&c->out, " gateway " STR_F "  plan " STR_F "%s", STR_A(text_of(g, "name")),
+        buf_printf(&c->out, " gateway " STR_F "  plan " STR_F "%s", STR_A(text_of(g, "gateway")),
                    STR_A(live.n ? str_take(live, 12) : S("none")),
                    right ? "" : " (not the newest)");
         if (refused.n)
@@ -209,7 +209,7 @@ static int run(struct cli *c, struct err *e)
         if (o->watch) {
             arena_reset(&c->a);
             c->project_dir = NULL;
-            sleep(1);
+            time_sleep(NS_PER_S);
         }
     } while (o->watch);
     if (!c->opt.json)

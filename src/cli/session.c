@@ -137,12 +137,8 @@ int cli_project_find(struct cli *c, struct err *e)
     if (c->project_dir)
         return 0;
     if (c->opt.project) {
-        char *real = realpath(c->opt.project, NULL);
-
-        if (!real)
+        if (path_real(c->opt.project, &c->a, &c->project_dir, e))
             return FAIL(e, INVALID_ARGUMENT, "there is no folder '%s'", c->opt.project);
-        c->project_dir = arena_dupz(&c->a, str_of(real));
-        free(real);
         return 0;
     }
     if (!getcwd(dir, sizeof(dir)))
@@ -291,7 +287,7 @@ int cli_flow_wait(struct cli *c, str id, struct json **ret_flow, struct err *e)
             break;
         }
         progress(c, flow, began);
-        usleep(200000);
+        time_sleep(NS_PER_S / 5);
     }
     if (isatty(STDERR_FILENO))
         fputs("\r\033[K", stderr);

@@ -66,16 +66,15 @@ static void probe_run_done(struct probe_run *p)
 static NODISCARD int probe_run_init(const struct score_env *env, struct arena *a,
                                     struct probe_run *ret, struct err *e)
 {
-    char id[UUID_SIZE], real[4096];
+    char id[UUID_SIZE];
+    const char *real;
 
     uuid_v7(time_wall_ns(), id);
     ret->env = env;
     ret->a = a;
     TRY(file_make_dirs(env->work_dir, e));
-    if (!realpath(env->work_dir, real))
-        return FAIL_ERRNO(e, "%s", env->work_dir);
-    ret->dir =
-        path_join(a, arena_dupz(a, str_of(real)), arena_dupz(a, arena_printf(a, "probe-%s", id)));
+    TRY(path_real(env->work_dir, a, &real, e));
+    ret->dir = path_join(a, real, arena_printf(a, "probe-%s", id).p);
     TRY(file_make_dirs(ret->dir, e));
     ret->out_path = path_join(a, ret->dir, "stdout");
     ret->err_path = path_join(a, ret->dir, "stderr");
@@ -172,16 +171,6 @@ static NODISCARD int run_child(struct probe_run *p, const char *const *argv, str
     return judge(p, &x, ret, e);
 }
 
-static NODISCARD int real_path(const char *path, struct arena *a, const char **ret, struct err *e)
-{
-    char real[4096];
-
-    if (!realpath(path, real))
-        return FAIL_ERRNO(e, "model file %s", path);
-    *ret = arena_dupz(a, str_of(real));
-    return 0;
-}
-
 int score_open(const struct score_env *env, str platform, const char *path, struct arena *a,
                struct score_model *ret, struct err *e)
 {
@@ -190,7 +179,7 @@ int score_open(const struct score_env *env, str platform, const char *path, stru
     struct json *answer;
     const char *real;
 
-    TRY(real_path(path, a, &real, e));
+    TRY(path_real(path, a, &real, e));
     TRY(probe_run_init(env, a, &p, e));
     const char *argv[] = {
         env->self, "probe", "--model", real, "--platform", arena_dupz(a, platform), NULL};
@@ -209,7 +198,7 @@ int score_convert_xgb(const struct score_env *env, const char *from, const char 
     AUTO(probe_run_done) struct probe_run p = {0};
     const char *real, *made;
 
-    TRY(real_path(from, a, &real, e));
+    TRY(path_real(from, a, &real, e));
     TRY(probe_run_init(env, a, &p, e));
     made = path_join(a, p.dir, "model.onnx");
     const char *argv[] = {env->self, "probe", "--convert", real, "--out", made, NULL};
@@ -425,7 +414,7 @@ int score_table(const struct score_env *env, const struct score_request *req,
     arena_init(&a, 0);
     if (!req->signature->column_count)
         return FAIL(e, INVALID_ARGUMENT, "the model has no named columns to fill from a table");
-    TRY(real_path(req->path, &a, &real, e));
+    TRY(path_real(req->path, &a, &real, e));
     TRY(probe_run_init(env, &a, &p, e));
     in = path_join(&a, p.dir, "rows");
     out = path_join(&a, p.dir, "answers");

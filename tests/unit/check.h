@@ -16,6 +16,8 @@ static UNUSED int check_failures;
 static UNUSED int check_count;
 
 #define CHECK(cond) check_that((cond), #cond, __FILE__, __LINE__)
+/* Where the test must not come. */
+#define CHECK_NEVER(text) check_that(false, (text), __FILE__, __LINE__)
 #define NEED(cond)        \
     do {                  \
         if (!CHECK(cond)) \

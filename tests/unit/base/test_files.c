@@ -175,11 +175,27 @@ static void test_lock(void)
     NEED_OK(file_lock(path, &fd, &e), &e);
 }
 
+static void test_real_path(void)
+{
+    const char *path, *target = in_dir("target"), *link = in_dir("link");
+    struct err e;
+
+    NEED_OK(file_replace(target, S("x"), &e), &e);
+    NEED(symlink("./../target", in_dir("no-such")) == 0);
+    NEED(symlink("target", link) == 0);
+    NEED_OK(path_real(link, &arena, &path, &e), &e);
+    CHECK_STR(str_of(path), str_of(target));
+    path = NULL;
+    CHECK_FAILS(path_real(in_dir("no-such"), &arena, &path, &e), NOT_FOUND, &e, "no-such");
+    CHECK(!path);
+}
+
 static int run_all(int argc, char **argv)
 {
     static const struct check_test tests[] = {T(test_modes),      T(test_positions_and_sizes),
                                               T(test_read_all),   T(test_names),
-                                              T(test_many_names), T(test_lock)};
+                                              T(test_many_names), T(test_lock),
+                                              T(test_real_path)};
 
     return check_run(tests, ARRAY_LEN(tests), argc > 1 ? argv[1] : NULL);
 }

@@ -192,5 +192,17 @@ static void test_duration_text(void)
     }
 }
 
-RUN_TESTS(T(test_virtual_clocks), T(test_iso_known), T(test_iso_round_trip), T(test_parse_iso),
-          T(test_parse_duration), T(test_duration_text))
+static void test_sleep(void)
+{
+    int64_t began = time_mono_ns();
+
+    time_sleep(5 * NS_PER_MS);
+    CHECK(time_mono_ns() - began >= 5 * NS_PER_MS);
+    time_test_virtual(0, 0);
+    time_sleep(3600 * NS_PER_S);
+    CHECK_INT(time_mono_ns(), 3600 * NS_PER_S);
+    time_test_real();
+}
+
+RUN_TESTS(T(test_virtual_clocks), T(test_sleep), T(test_iso_known), T(test_iso_round_trip),
+          T(test_parse_iso), T(test_parse_duration), T(test_duration_text))

@@ -145,7 +145,7 @@ static void random_bursts_against_a_model(void)
             }
             if (!record_check(h, h->bytes, NULL) || record_feedback_of(h)->row != read ||
                 record_feedback_of(h)->comment_bytes != model[read & 0xffff]) {
-                CHECK(!"a record is not what was written");
+                CHECK_NEVER("a record is not what was written");
                 return;
             }
             read++;
@@ -182,7 +182,7 @@ static void two_threads_pass_every_record_once(void)
 
         while ((h = record_ring_next(r)))
             if (record_feedback_of(h)->row != next++) {
-                CHECK(!"out of order");
+                CHECK_NEVER("out of order");
                 break;
             }
         record_ring_release(r);

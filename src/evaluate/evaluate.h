@@ -87,8 +87,9 @@ struct eval_slice {
 
 struct eval_result {
     struct arena arena; /* owned: all below */
-    size_t n;
-    int64_t version; /* or 0 */
+    size_t n;           /* rows with both label and prediction */
+    size_t row_count;   /* of labels and predicted */
+    int64_t version;    /* or 0 */
     uint32_t classes;
     int32_t positive;
     str *class_names;                  /* or NULL */

@@ -39,7 +39,7 @@ static NODISCARD int read_limits(const struct json *part, struct plan_endpoint *
 {
     int64_t timeout_ns, body, rows, inflight;
 
-    TRY(need_positive(part, S("timeout_ns"), INT64_MAX, &timeout_ns, e));
+    TRY(need_positive(part, S("timeout_ns"), PLAN_TIMEOUT_NS_MAX, &timeout_ns, e));
     TRY(need_positive(part, S("body_bytes_max"), INT64_C(1) << 32, &body, e));
     TRY(need_positive(part, S("rows_max"), 65536, &rows, e));
     TRY(need_positive(part, S("inflight_max"), 1 << 20, &inflight, e));
@@ -61,6 +61,8 @@ static NODISCARD int read_version(const struct json *item, struct arena *a, stru
     TRY(json_need_str(item, S("arm"), &v->arm, e));
     TRY(json_need_str(item, S("platform"), &v->platform, e));
     TRY(json_need_str(item, S("artifact"), &v->artifact, e));
+    if (!str_is_name(v->arm)) /* it becomes a label of metrics */
+        return FAIL(e, INVALID_ARGUMENT, "arm '" STR_F "' is not a name", STR_A(v->arm));
     if (weight < 0 || weight > PLAN_WEIGHT_ONE)
         return FAIL(e, OUT_OF_RANGE, "version %lld has weight %lld, expected 0 to %u",
                     (long long)version, (long long)weight, PLAN_WEIGHT_ONE);
@@ -77,7 +79,7 @@ static NODISCARD int read_version(const struct json *item, struct arena *a, stru
 /* Weights sum to one, or there is nothing to route to and every weight is 0. */
 static NODISCARD int check_weights(const struct plan_endpoint *ep, struct err *e)
 {
-    uint32_t sum = 0;
+    uint32_t sum = 0, shadows = 0;
 
     for (size_t i = 0; i < ep->version_count; i++) {
         const struct plan_version *v = &ep->versions[i];
@@ -88,7 +90,10 @@ static NODISCARD int check_weights(const struct plan_endpoint *ep, struct err *e
             if (ep->versions[j].version == v->version)
                 return FAIL(e, INVALID_ARGUMENT, "version %u stands twice", v->version);
         sum += v->weight;
+        shadows += v->shadow;
     }
+    if (shadows > 1)
+        return FAIL(e, INVALID_ARGUMENT, "%u shadow versions, at most one is run", shadows);
     if (sum != PLAN_WEIGHT_ONE && sum != 0)
         return FAIL(e, INVALID_ARGUMENT, "weights sum to %u, expected %u", sum, PLAN_WEIGHT_ONE);
     return 0;
@@ -160,44 +165,67 @@ static int by_name(const void *a, const void *b)
                    ((const struct plan_endpoint *)b)->name);
 }
 
-static NODISCARD int endpoints_load(struct blobs *blobs, const struct json *names, struct arena *a,
-                                    struct plan *plan, struct err *e)
+int plan_endpoint_load(struct blobs *blobs, const struct plan_endpoint *want, struct arena *a,
+                       struct plan_endpoint *ret_endpoint, struct err *e)
 {
     struct json *part;
 
+    if (part_get(blobs, want->hash, a, &part, e))
+        return err_context(e, "plan part of endpoint '" STR_F "'", STR_A(want->name));
+    TRY(plan_endpoint_read(part, want->hash, a, ret_endpoint, e));
+    if (!str_eq(ret_endpoint->name, want->name))
+        return FAIL(e, INVALID_ARGUMENT, "plan names endpoint '" STR_F "', its part '" STR_F "'",
+                    STR_A(want->name), STR_A(ret_endpoint->name));
+    return 0;
+}
+
+static NODISCARD int read_names(const struct json *names, struct arena *a, struct plan *plan,
+                                struct err *e)
+{
     if (names->count > PLAN_ENDPOINTS_MAX)
         return FAIL(e, OUT_OF_RANGE, "plan has %zu endpoints, at most %d are served by one gateway",
                     names->count, PLAN_ENDPOINTS_MAX);
     plan->endpoints = ARENA_ARRAY(a, struct plan_endpoint, names->count);
     JSON_EACH (item, names) {
         struct plan_endpoint *ep = &plan->endpoints[plan->endpoint_count++];
-        str hash = json_str_or(item, STR_NULL);
 
-        TRY(part_get(blobs, hash, a, &part, e));
-        TRY(plan_endpoint_read(part, hash, a, ep, e));
-        if (!str_eq(ep->name, item->key))
-            return FAIL(e, INVALID_ARGUMENT,
-                        "plan names endpoint '" STR_F "', its part '" STR_F "'", STR_A(item->key),
-                        STR_A(ep->name));
+        ep->name = arena_dup(a, item->key);
+        ep->hash = arena_dup(a, json_str_or(item, STR_NULL));
     }
     qsort(plan->endpoints, plan->endpoint_count, sizeof(*plan->endpoints), by_name);
     return 0;
 }
 
-int plan_load(struct blobs *blobs, str root_hash, struct arena *a, struct plan **ret_plan,
-              struct err *e)
+int plan_root_load(struct blobs *blobs, str root_hash, struct arena *a, struct plan **ret_plan,
+                   struct err *e)
 {
     struct plan *plan = ARENA_NEW(a, struct plan);
     struct json *root, *names;
 
     if (!str_to_z(root_hash, plan->hash, sizeof(plan->hash)))
         return FAIL(e, INVALID_ARGUMENT, "'" STR_F "' is not a plan hash", STR_A(root_hash));
-    TRY(part_get(blobs, root_hash, a, &root, e));
+    if (part_get(blobs, root_hash, a, &root, e))
+        return err_context(e, "plan " STR_F, STR_A(str_take(root_hash, 12)));
     TRY(check_format(root, e));
     TRY(json_need_str(root, S("project"), &plan->project, e));
     plan->gateway = json_get(root, S("gateway"));
     TRY(json_need_object(root, S("endpoints"), &names, e));
-    TRY(endpoints_load(blobs, names, a, plan, e));
+    TRY(read_names(names, a, plan, e));
+    *ret_plan = plan;
+    return 0;
+}
+
+int plan_load(struct blobs *blobs, str root_hash, struct arena *a, struct plan **ret_plan,
+              struct err *e)
+{
+    struct plan *plan;
+
+    TRY(plan_root_load(blobs, root_hash, a, &plan, e));
+    for (size_t i = 0; i < plan->endpoint_count; i++) {
+        struct plan_endpoint want = plan->endpoints[i];
+
+        TRY(plan_endpoint_load(blobs, &want, a, &plan->endpoints[i], e));
+    }
     *ret_plan = plan;
     return 0;
 }
@@ -214,7 +242,8 @@ int plan_part_put(struct blobs *blobs, const struct json *part, char ret_hash[PL
     return blobs_put(blobs, buf_str(&text), ret_hash, e);
 }
 
-int plan_current_write(const char *state_dir, str root_hash, struct err *e)
+static NODISCARD int pointer_write(const char *state_dir, const char *name, str root_hash,
+                                   struct err *e)
 {
     AUTO(arena_done) struct arena a;
     char *dir;
@@ -222,23 +251,46 @@ int plan_current_write(const char *state_dir, str root_hash, struct err *e)
     arena_init(&a, 0);
     dir = path_join(&a, state_dir, "plan");
     TRY(file_make_dirs(dir, e));
-    return file_replace(path_join(&a, dir, "current"), root_hash, e);
+    return file_replace(path_join(&a, dir, name), root_hash, e);
+}
+
+static NODISCARD int pointer_read(const char *state_dir, const char *name,
+                                  char ret_hash[PLAN_HASH_SIZE], struct err *e)
+{
+    AUTO(arena_done) struct arena a;
+    unsigned char digest[SHA256_BYTES];
+    char *path;
+    str text;
+
+    arena_init(&a, 0);
+    path = path_join(&a, path_join(&a, state_dir, "plan"), name);
+    TRY(file_read_all(path, 4096, &a, &text, e));
+    text = str_trim(text);
+    if (text.n != PLAN_HASH_SIZE - 1 || !hex_decode(text, digest, sizeof(digest)))
+        return FAIL(e, DATA_LOSS, "%s does not hold a plan hash: run weir apply again", path);
+    memcpy(ret_hash, text.p, text.n);
+    ret_hash[text.n] = '\0';
+    return 0;
+}
+
+int plan_current_write(const char *state_dir, str root_hash, struct err *e)
+{
+    return pointer_write(state_dir, "current", root_hash, e);
 }
 
 int plan_current_read(const char *state_dir, char ret_hash[PLAN_HASH_SIZE], struct err *e)
 {
-    AUTO(arena_done) struct arena a;
-    unsigned char digest[SHA256_BYTES];
-    str text;
+    return pointer_read(state_dir, "current", ret_hash, e);
+}
 
-    arena_init(&a, 0);
-    TRY(file_read_all(path_join(&a, state_dir, "plan/current"), 4096, &a, &text, e));
-    text = str_trim(text);
-    if (text.n != PLAN_HASH_SIZE - 1 || !hex_decode(text, digest, sizeof(digest)))
-        return FAIL(e, DATA_LOSS, "%s/plan/current does not hold a plan hash", state_dir);
-    memcpy(ret_hash, text.p, text.n);
-    ret_hash[text.n] = '\0';
-    return 0;
+int plan_good_write(const char *state_dir, str root_hash, struct err *e)
+{
+    return pointer_write(state_dir, "good", root_hash, e);
+}
+
+int plan_good_read(const char *state_dir, char ret_hash[PLAN_HASH_SIZE], struct err *e)
+{
+    return pointer_read(state_dir, "good", ret_hash, e);
 }
 
 const struct plan_version *plan_route(const struct plan_endpoint *ep, uint32_t point)

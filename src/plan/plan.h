@@ -24,6 +24,7 @@
 #define PLAN_ENDPOINTS_MAX 10000
 #define PLAN_VERSIONS_MAX 8 /* per endpoint, shadow included */
 #define PLAN_HASH_SIZE 65
+#define PLAN_TIMEOUT_NS_MAX (INT64_C(86400) * 1000000000) /* a day */
 
 /* How the outputs are read: indexes into outputs, or -1. */
 struct plan_reading {
@@ -77,7 +78,7 @@ struct plan_endpoint {
 struct plan {
     char hash[PLAN_HASH_SIZE];
     str project;
-    struct json *gateway; /* settings of the process, as the project says; or NULL */
+    struct json *gateway;            /* settings of the process, as the project says; or NULL */
     struct plan_endpoint *endpoints; /* sorted by name */
     size_t endpoint_count;
 };
@@ -85,6 +86,14 @@ struct plan {
 /* Reads the root and its endpoint parts out of blobs. Everything lives in the arena. */
 NODISCARD int plan_load(struct blobs *blobs, str root_hash, struct arena *a, struct plan **ret_plan,
                         struct err *e);
+
+/* The root alone: of each endpoint only the name and the hash of its part are set. */
+NODISCARD int plan_root_load(struct blobs *blobs, str root_hash, struct arena *a,
+                             struct plan **ret_plan, struct err *e);
+/* The part that want->hash names; it must be that of want->name. */
+NODISCARD int plan_endpoint_load(struct blobs *blobs, const struct plan_endpoint *want,
+                                 struct arena *a, struct plan_endpoint *ret_endpoint,
+                                 struct err *e);
 
 /* One endpoint part from its JSON; `hash` is kept. For plan_load and for tests. */
 NODISCARD int plan_endpoint_read(const struct json *part, str hash, struct arena *a,
@@ -98,11 +107,14 @@ NODISCARD int plan_signature_read(const struct json *signature, struct arena *a,
 NODISCARD int plan_part_put(struct blobs *blobs, const struct json *part,
                             char ret_hash[PLAN_HASH_SIZE], struct err *e);
 
-/* The pointer file of the current plan in the state directory ("plan/current"): atomically
- * replaced, read by a gateway that starts while control is down. */
+/* Pointer files in the state directory, atomically replaced. "plan/current" is what control wants,
+ * read by a gateway that starts while control is down; "plan/good" is the plan that a gateway
+ * served last, for a start when the current one cannot be loaded. */
 NODISCARD int plan_current_write(const char *state_dir, str root_hash, struct err *e);
 NODISCARD int plan_current_read(const char *state_dir, char ret_hash[PLAN_HASH_SIZE],
                                 struct err *e);
+NODISCARD int plan_good_write(const char *state_dir, str root_hash, struct err *e);
+NODISCARD int plan_good_read(const char *state_dir, char ret_hash[PLAN_HASH_SIZE], struct err *e);
 
 /* The version that a key is routed to: arms are laid out along [0, 10000) with every arm but the
  * first (the champion) at the low end, in order, so that growing an arm's weight never moves a key

@@ -59,6 +59,10 @@ static NODISCARD int read_tensors(const struct json *signature, str key, uint32_
             return FAIL(e, INVALID_ARGUMENT, "tensor '" STR_F "': unknown datatype '" STR_F "'",
                         STR_A(spec->name), STR_A(datatype));
         TRY(read_shape(shape, spec, e));
+        for (const struct tensor_spec *other = specs; other < spec; other++)
+            if (str_eq(other->name, spec->name))
+                return FAIL(e, INVALID_ARGUMENT, "tensor '" STR_F "' stands twice",
+                            STR_A(spec->name));
     }
     *ret_specs = specs;
     *ret_n = n;
@@ -83,32 +87,61 @@ static NODISCARD int read_type(str name, enum field_type *ret_type, struct err *
     return FAIL(e, INVALID_ARGUMENT, "unknown column type '" STR_F "'", STR_A(name));
 }
 
-static str *read_texts(const struct json *list, struct arena *a, size_t *ret_n)
+static bool is_absent(const struct json *node)
 {
-    size_t n = 0;
-    str *texts;
+    return !node || node->type == JSON_NULL;
+}
 
-    if (!list || list->type != JSON_ARRAY || !list->count)
-        return NULL;
-    texts = ARENA_ARRAY(a, str, list->count);
-    JSON_EACH (item, list)
-        texts[n++] = arena_dup(a, json_str_or(item, STR_NULL));
+static NODISCARD int read_texts(const struct json *object, str key, struct arena *a,
+                                str **ret_texts, size_t *ret_n, struct err *e)
+{
+    const struct json *list = json_get(object, key);
+    size_t n = 0;
+
+    if (is_absent(list) || (list->type == JSON_ARRAY && !list->count))
+        return 0;
+    if (list->type != JSON_ARRAY)
+        return FAIL(e, INVALID_ARGUMENT, STR_F " is not a list", STR_A(key));
+    *ret_texts = ARENA_ARRAY(a, str, list->count);
+    JSON_EACH (item, list) {
+        if (item->type != JSON_STR)
+            return FAIL(e, INVALID_ARGUMENT, STR_F "[%zu] is not a text", STR_A(key), n);
+        (*ret_texts)[n++] = arena_dup(a, item->string);
+    }
     *ret_n = n;
-    return texts;
+    return 0;
+}
+
+/* A bound of a column: absent or a number. */
+static NODISCARD int read_bound(const struct json *item, str key, bool *ret_has, double *ret,
+                                struct err *e)
+{
+    const struct json *node = json_get(item, key);
+
+    if (is_absent(node))
+        return 0;
+    if (node->type != JSON_INT && node->type != JSON_REAL)
+        return FAIL(e, INVALID_ARGUMENT, STR_F " is not a number", STR_A(key));
+    *ret_has = true;
+    *ret = json_real_or(node, 0);
+    return 0;
 }
 
 static NODISCARD int read_default(const struct json *node, struct arena *a, struct field_column *c,
                                   struct err *e)
 {
-    if (!node)
+    if (is_absent(node))
         return 0;
     c->has_default = true;
     if (node->type == JSON_STR)
         c->default_str = arena_dup(a, node->string);
     else if (node->type == JSON_INT || node->type == JSON_REAL)
         c->default_num = json_real_or(node, 0);
+    else if (node->type == JSON_BOOL)
+        c->default_num = node->boolean;
     else
-        return FAIL(e, INVALID_ARGUMENT, "column '" STR_F "': default is a number or a text",
+        return FAIL(e, INVALID_ARGUMENT,
+                    "column '" STR_F "': default is a number, true, false or a text",
                     STR_A(c->name));
     return 0;
 }
@@ -118,7 +151,7 @@ static NODISCARD int read_column(const struct json *item, const struct plan_sign
 {
     int64_t input, element;
     size_t categories = 0;
-    str type;
+    str type, *texts = NULL;
 
     TRY(json_need_str(item, S("name"), &c->name, e));
     TRY(json_need_str(item, S("type"), &type, e));
@@ -134,11 +167,11 @@ static NODISCARD int read_column(const struct json *item, const struct plan_sign
     c->position = (uint32_t)element;
     c->store = sig->inputs[input].datatype;
     c->required = json_bool_or(json_get(item, S("required")), true);
-    c->has_min = json_get(item, S("min")) != NULL;
-    c->has_max = json_get(item, S("max")) != NULL;
-    c->min = json_real_or(json_get(item, S("min")), 0);
-    c->max = json_real_or(json_get(item, S("max")), 0);
-    c->categories = read_texts(json_get(item, S("categories")), a, &categories);
+    if (read_bound(item, S("min"), &c->has_min, &c->min, e) ||
+        read_bound(item, S("max"), &c->has_max, &c->max, e) ||
+        read_texts(item, S("categories"), a, &texts, &categories, e))
+        return err_context(e, "column '" STR_F "'", STR_A(c->name));
+    c->categories = texts;
     c->category_count = (uint32_t)categories;
     return read_default(json_get(item, S("default")), a, c, e);
 }
@@ -170,6 +203,19 @@ static NODISCARD int read_output(const struct json *reading, str key, uint32_t c
     return 0;
 }
 
+/* A label or value is one element of each row (or the model has no rows, and nothing is read). */
+static NODISCARD int check_width(const struct plan_signature *sig, str key, int32_t output,
+                                 struct err *e)
+{
+    int64_t n = output < 0 ? 1 : tensor_row_elements(&sig->outputs[output]);
+
+    if (n != 1 && n != -1)
+        return FAIL(e, INVALID_ARGUMENT,
+                    "reading." STR_F ": output '" STR_F "' holds %lld elements a row, expected 1",
+                    STR_A(key), STR_A(sig->outputs[output].name), (long long)n);
+    return 0;
+}
+
 static NODISCARD int read_reading(const struct json *reading, struct arena *a,
                                   struct plan_signature *sig, struct err *e)
 {
@@ -179,12 +225,14 @@ static NODISCARD int read_reading(const struct json *reading, struct arena *a,
     TRY(read_output(reading, S("label"), sig->output_count, &r->label, e));
     TRY(read_output(reading, S("probabilities"), sig->output_count, &r->probabilities, e));
     TRY(read_output(reading, S("value"), sig->output_count, &r->value, e));
-    r->classes = read_texts(json_get(reading, S("classes")), a, &r->class_count);
+    TRY(read_texts(reading, S("classes"), a, &r->classes, &r->class_count, e));
     r->threshold = json_real_or(json_get(reading, S("threshold")), NAN);
     if (positive < -1 || positive >= (int64_t)r->class_count)
         return FAIL(e, INVALID_ARGUMENT, "reading.positive is %lld of %zu classes",
                     (long long)positive, r->class_count);
     r->positive = (int32_t)positive;
+    TRY(check_width(sig, S("label"), r->label, e));
+    TRY(check_width(sig, S("value"), r->value, e));
     if (r->probabilities >= 0) {
         const struct tensor_spec *spec = &sig->outputs[r->probabilities];
 

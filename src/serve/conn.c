@@ -12,9 +12,18 @@
  * A client that sends slowly is cut off by the request timeout (measured from the first byte of the
  * request, so that a trickle does not help), one that does not read is held back by its full output
  * buffer: no request is taken from a connection with more than OUT_PAUSE_BYTES unsent.
+ *
+ * Closing. Bytes that lie unread in the socket when it is closed make the kernel reset the
+ * connection, and the reset may overtake the answer: a client that is still sending would never see
+ * why it was refused. So a connection that is closed before all was read lingers: its side is shut,
+ * what still comes is thrown away, and it goes when the peer closes or after LINGER_NS.
+ *
+ * Durable endpoints. An answer that must not be seen before its record is on disk waits in `out`;
+ * the keeper's mail lets it go. When the record is lost, the answer is taken back and becomes 503.
  */
 #include "serve/priv.h"
 
+#include "base/log.h"
 #include "base/mem.h"
 #include "base/time.h"
 
@@ -28,6 +37,9 @@
 #define OUT_PAUSE_BYTES ((size_t)4 << 20)
 #define OUT_MAX_BYTES ((size_t)512 << 20)
 #define SWEEP_NS (NS_PER_S / 4)
+#define LINGER_NS NS_PER_S
+#define TURN_BYTES ((size_t)64 << 20) /* a turn that has parsed so much takes no more requests */
+#define EARLY_NS NS_PER_MS            /* refusals do not wait for runs longer than this */
 
 /* --- Opening and closing ---------------------------------------------------------------------- */
 
@@ -50,7 +62,8 @@ void conn_close(struct conn *c)
     struct serve_loop *l = c->l;
 
     ASSERT(!c->pending && !c->touched);
-    l->held -= c->hold_position != 0;
+    if (c->hold_position)
+        __atomic_sub_fetch(&l->held, 1, __ATOMIC_RELAXED);
     loop_task_cancel(l->loop, &c->more);
     loop_fd_remove(l->loop, &c->watch);
     close(c->watch.fd);
@@ -128,7 +141,7 @@ void conn_write_response(struct conn *c, int status, const char *content_type, s
                               "Inference-Header-Content-Length: %zu\r\n", json_bytes);
     if (status == 503 || status == 429)
         n = add(extra, n, S("Retry-After: 1\r\n"));
-    keep_alive = keep_alive && !c->closing;
+    keep_alive = keep_alive && !c->closing && !c->l->draining;
     http1_write_head(&c->out, status, str_of(content_type), body.n, keep_alive, (str){extra, n});
     buf_add_str(&c->out, body);
     if (!keep_alive)
@@ -153,7 +166,7 @@ void conn_answer(struct conn *c, int status, const char *content_type, str body)
     }
     conn_write_response(c, status, content_type, http1_known(&c->req.fields, HTTP1_F_X_REQUEST_ID),
                         0, c->req.keep_alive, body);
-    if (c->req.method == HTTP1_M_HEAD)
+    if (c->req.method == HTTP1_M_HEAD && !c->out.overflowed)
         c->out.n -= body.n; /* the head says how long it would be */
 }
 
@@ -168,20 +181,41 @@ void conn_answer_error(struct conn *c, const struct err *e)
     conn_answer(c, code_http_status(e->code), "application/json", buf_str(to));
 }
 
-/* True while answers must wait for the disk. */
-static bool is_held(struct conn *c)
+void conn_hold(struct conn *c, uint64_t position)
 {
+    if (!c->hold_position) {
+        c->hold_first = position;
+        c->hold_from = c->out.n;
+        __atomic_add_fetch(&c->l->held, 1, __ATOMIC_RELAXED);
+    }
+    c->hold_position = position;
+}
+
+/* True while answers must wait for the disk. What a later record meets, an earlier one may have
+ * escaped, so both ends are asked. */
+RUNS_ON(on_loop) static bool is_held(struct conn *c)
+{
+    bool lost;
+
     if (!c->hold_position)
         return false;
-    if (record_ring_fate(c->l->ring, c->hold_position) == RECORD_PENDING)
+    lost = record_ring_fate(c->l->ring, c->hold_first) == RECORD_LOST;
+    if (!lost && record_ring_fate(c->l->ring, c->hold_position) == RECORD_PENDING)
         return true;
+    lost |= record_ring_fate(c->l->ring, c->hold_position) == RECORD_LOST;
     c->hold_position = 0;
-    c->l->held--;
+    __atomic_sub_fetch(&c->l->held, 1, __ATOMIC_RELAXED);
+    if (lost) { /* the answers were never seen: they are taken back */
+        c->out.n = c->hold_from;
+        conn_write_response(c, 503, "application/json", STR_NULL, 0, false,
+                            S("{\"error\":\"the record of the answer could not be stored: the "
+                              "disk refused it\"}"));
+    }
     return false;
 }
 
 /* Sends what there is. False when the connection is broken. */
-static bool conn_send(struct conn *c)
+RUNS_ON(on_loop) static bool conn_send(struct conn *c)
 {
     while (c->sent < c->out.n && !is_held(c)) {
         ssize_t n = send(c->watch.fd, c->out.p + c->sent, c->out.n - c->sent, MSG_NOSIGNAL);
@@ -225,8 +259,10 @@ static bool conn_read(struct conn *c)
     char *to = room(c, &n_max);
     ssize_t n;
 
-    if (!to || !n_max)
-        return true; /* full: the parser will refuse what is there */
+    if (!to || !n_max) { /* full of requests that wait */
+        c->unread = true;
+        return true;
+    }
     do
         n = recv(c->watch.fd, to, n_max, 0);
     while (n < 0 && errno == EINTR);
@@ -235,12 +271,12 @@ static bool conn_read(struct conn *c)
     c->ended = n == 0;
     c->in.n += (size_t)n;
     counter_add(&c->l->counters.bytes_in, (uint64_t)n);
-    if ((size_t)n == n_max) /* there may be more, and no new edge for it */
+    if (!c->ended && ((size_t)n == n_max || c->half_closed)) /* more, and no new edge for it */
         loop_defer(c->l->loop, &c->more);
     return true;
 }
 
-static void refuse(struct conn *c)
+RUNS_ON(on_loop) static void refuse(struct conn *c)
 {
     counter_add(&c->l->counters.bad_requests, 1);
     if (c->pending)
@@ -249,7 +285,7 @@ static void refuse(struct conn *c)
     c->closing = true;
 }
 
-static void expect(struct conn *c)
+RUNS_ON(on_loop) static void expect(struct conn *c)
 {
     if (!c->req.expect_continue)
         return;
@@ -259,7 +295,7 @@ static void expect(struct conn *c)
 }
 
 /* Takes the complete requests out of the buffer. */
-static void conn_parse(struct conn *c)
+RUNS_ON(on_loop) static void conn_parse(struct conn *c)
 {
     while (c->parsed < c->in.n && !c->closing) {
         size_t n = c->in.n - c->parsed;
@@ -267,6 +303,10 @@ static void conn_parse(struct conn *c)
 
         if (c->out.n - c->sent >= OUT_PAUSE_BYTES) {
             c->paused = true;
+            return;
+        }
+        if (c->l->turn.used_bytes >= TURN_BYTES) {
+            c->unread = true; /* goes on in the next turn, in an empty arena */
             return;
         }
         event = http1_parse(&c->parser, c->in.p + c->parsed, &n, &c->req);
@@ -291,9 +331,36 @@ static void conn_parse(struct conn *c)
 /* The connection is to be closed without another byte. */
 static void drop_output(struct conn *c)
 {
-    c->closing = true;
+    c->closing = c->ended = true;
+    if (c->hold_position)
+        __atomic_sub_fetch(&c->l->held, 1, __ATOMIC_RELAXED);
+    c->hold_position = 0;
     buf_clear(&c->out);
     c->sent = 0;
+}
+
+/* Throws away what a peer still sends after its last answer. */
+static void discard(struct conn *c)
+{
+    char waste[4096];
+    ssize_t n;
+    int budget = 256;
+
+    do
+        n = recv(c->watch.fd, waste, sizeof(waste), 0);
+    while ((n > 0 && --budget) || (n < 0 && errno == EINTR));
+    if (n > 0)
+        loop_defer(c->l->loop, &c->more);
+    else if (n == 0 || errno != EAGAIN)
+        c->ended = true;
+}
+
+static void linger(struct conn *c)
+{
+    c->lingering = true;
+    c->linger_ns = c->l->now_ns;
+    shutdown(c->watch.fd, SHUT_WR);
+    discard(c);
 }
 
 static void conn_event(struct loop *loop, struct loop_fd *w, uint32_t events)
@@ -302,18 +369,23 @@ static void conn_event(struct loop *loop, struct loop_fd *w, uint32_t events)
 
     ROLE_ASSERT(on_loop);
     touch(c);
+    c->half_closed |= (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0;
+    if (c->lingering)
+        discard(c);
     if (c->closing)
         return;
     if (c->pending) { /* its buffer is in use until the flush */
         loop_defer(loop, &c->more);
         return;
     }
-    if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR) && !conn_read(c)) {
+    if (c->paused)
+        c->unread = true;
+    else if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR) && !conn_read(c)) {
         drop_output(c);
         return;
     }
     conn_parse(c);
-    if (c->ended)
+    if (c->ended && !c->paused && !c->unread)
         c->closing = true; /* a half-closed peer still gets its answers */
 }
 
@@ -357,8 +429,10 @@ void conn_accept(struct loop *loop, struct listener *li, int fd, const struct ad
     list_append(l, c);
     l->conn_count++;
     counter_add(&l->counters.connections_open, 1);
-    if (loop_fd_add(loop, &c->watch, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, &e))
+    if (loop_fd_add(loop, &c->watch, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, &e)) {
+        log_err("connection.failed", &e);
         conn_close(c);
+    }
 }
 
 /* --- The end of a turn ------------------------------------------------------------------------ */
@@ -366,6 +440,8 @@ void conn_accept(struct loop *loop, struct listener *li, int fd, const struct ad
 /* Drops what was answered and keeps a partial request at the front. */
 static void compact(struct conn *c)
 {
+    bool progressed = c->parsed > 0;
+
     if (c->parsed) {
         char *from = c->in.p + c->parsed;
 
@@ -382,27 +458,53 @@ static void compact(struct conn *c)
     }
     if (!c->in.n)
         c->request_ns = 0;
-    else if (!c->request_ns)
+    else if (!c->request_ns || progressed)
         c->request_ns = c->l->now_ns;
 }
 
-static void conn_settle(struct conn *c)
+/* Goes on where room, or the end of a turn, was waited for. */
+static void resume(struct conn *c)
+{
+    if (c->paused && c->out.n - c->sent < OUT_PAUSE_BYTES) {
+        c->paused = false;
+        c->unread = true;
+    }
+    if (c->unread && !c->paused) {
+        c->unread = false;
+        loop_defer(c->l->loop, &c->more);
+    }
+}
+
+RUNS_ON(on_loop) static void conn_settle(struct conn *c)
 {
     bool ok;
 
     ASSERT(!c->pending);
     compact(c);
+    if (c->out.overflowed) /* half an answer is worse than none */
+        drop_output(c);
     ok = conn_send(c);
-    if (!ok || (c->closing && c->sent == c->out.n)) {
+    if (c->drained && !c->in.n && c->sent == c->out.n)
+        c->closing = true;
+    if (ok && c->closing && c->sent == c->out.n && !c->ended && !c->lingering)
+        linger(c);
+    if (!ok || (c->closing && c->sent == c->out.n && c->ended)) {
         conn_close(c);
         return;
     }
-    if (c->paused && c->out.n - c->sent < OUT_PAUSE_BYTES) {
-        c->paused = false;
-        loop_defer(c->l->loop, &c->more);
-    }
+    resume(c);
     list_remove(c->l, c);
     list_append(c->l, c);
+}
+
+/* Who was refused need not wait until the others have been computed. */
+RUNS_ON(on_loop) static void send_early(struct serve_loop *l)
+{
+    if (l->gathered_ns < EARLY_NS)
+        return;
+    for (struct conn *c = l->touched; c; c = c->touched_next)
+        if (!c->pending && c->sent < c->out.n)
+            (void)!conn_send(c); /* a broken connection is met again when it is settled */
 }
 
 void conns_turn_end(struct loop *loop, struct loop_hook *h)
@@ -415,6 +517,7 @@ void conns_turn_end(struct loop *loop, struct loop_hook *h)
     if (!c)
         return;
     counter_add(&l->counters.turns, 1);
+    send_early(l);
     turn_flush(l);
     l->touched = NULL;
     while (c) {
@@ -436,11 +539,29 @@ void conns_release_held(struct serve_loop *l)
     }
 }
 
+/* What came in before the stop is still read and answered; then each connection is closed. */
+void conns_drain(struct loop *loop, struct loop_task *t)
+{
+    struct serve_loop *l = CONTAINER_OF(t, struct serve_loop, drain);
+
+    ROLE_ASSERT(on_loop);
+    for (struct conn *c = l->conns_first; c; c = c->next) {
+        c->drained = true;
+        conn_event(loop, &c->watch, EPOLLIN);
+    }
+}
+
 /* --- Timeouts --------------------------------------------------------------------------------- */
 
+RUNS_ON(on_loop)
 static void sweep_one(struct conn *c, const struct gateway_config *cfg, int64_t now_ns)
 {
-    if (c->request_ns && now_ns - c->request_ns > cfg->request_timeout_ns && !c->closing) {
+    if (c->lingering) {
+        if (now_ns - c->linger_ns > LINGER_NS) {
+            touch(c);
+            c->ended = true;
+        }
+    } else if (c->request_ns && now_ns - c->request_ns > cfg->request_timeout_ns && !c->closing) {
         touch(c);
         conn_write_response(c, 408, "application/json", STR_NULL, 0, false,
                             S("{\"error\":\"the request did not arrive in time\"}"));

@@ -26,28 +26,64 @@ static const struct {
 #undef RECORD_OUTCOME
 };
 
-static const str known[] = {
-    S_INIT("request_id"), S_INIT("label"), S_INIT("rating"),     S_INIT("comment"),
-    S_INIT("outcome"),    S_INIT("value"), S_INIT("event_time"), S_INIT("item"),
-    S_INIT("user_id"),    S_INIT("row"),   S_INIT("error"),      S_INIT("metadata"),
+#define IS(type) (1u << JSON_##type)
+
+/* The fields, and what each may be; null stands for absent. */
+static const struct {
+    str name;
+    unsigned types;
+    const char *expected;
+} fields[] = {
+    {S_INIT("request_id"), IS(STR), "a text"},
+    {S_INIT("label"), IS(STR) | IS(INT) | IS(REAL) | IS(BOOL), "a number, a text or true/false"},
+    {S_INIT("rating"), IS(INT), "a whole number from 1 to 5"},
+    {S_INIT("comment"), IS(STR), "a text"},
+    {S_INIT("outcome"), IS(STR), "a text"},
+    {S_INIT("value"), IS(INT) | IS(REAL), "a number"},
+    {S_INIT("event_time"), IS(STR), "a text"},
+    {S_INIT("item"), IS(STR), "a text"},
+    {S_INIT("user_id"), IS(STR), "a text"},
+    {S_INIT("row"), IS(INT), "a whole number"},
+    {S_INIT("error"), IS(BOOL), "true or false"},
+    {S_INIT("metadata"), IS(OBJECT), "an object"},
 };
+
+static NODISCARD int unknown_field(str name, struct err *e)
+{
+    str known[ARRAY_LEN(fields)], near;
+
+    for (size_t i = 0; i < ARRAY_LEN(fields); i++)
+        known[i] = fields[i].name;
+    near = str_suggest(name, known, ARRAY_LEN(known));
+    return FAIL(e, INVALID_ARGUMENT, "unknown field '" STR_F "'%s" STR_F "%s",
+                STR_A(str_take(name, 64)), near.n ? ", did you mean '" : "", STR_A(near),
+                near.n ? "'?" : "");
+}
 
 static NODISCARD int check_fields(const struct json *item, struct err *e)
 {
+    if (item->type != JSON_OBJECT)
+        return FAIL(e, INVALID_ARGUMENT, "expected an object, got %s", json_type_name(item->type));
     JSON_EACH (field, item) {
-        bool found = false;
+        size_t i = 0;
 
-        for (size_t i = 0; i < ARRAY_LEN(known); i++)
-            found |= str_eq(known[i], field->key);
-        if (!found) {
-            str near = str_suggest(field->key, known, ARRAY_LEN(known));
-
-            return FAIL(e, INVALID_ARGUMENT, "unknown field '" STR_F "'%s" STR_F "%s",
-                        STR_A(str_take(field->key, 64)), near.n ? ", did you mean '" : "",
-                        STR_A(near), near.n ? "'?" : "");
-        }
+        while (i < ARRAY_LEN(fields) && !str_eq(fields[i].name, field->key))
+            i++;
+        if (i == ARRAY_LEN(fields))
+            return unknown_field(field->key, e);
+        if (field->type != JSON_NULL && !(fields[i].types & 1u << field->type))
+            return FAIL(e, INVALID_ARGUMENT, STR_F ": expected %s, got %s", STR_A(field->key),
+                        fields[i].expected, json_type_name(field->type));
     }
     return 0;
+}
+
+/* A member that is there and not null. */
+static const struct json *member(const struct json *item, str key)
+{
+    const struct json *field = json_get(item, key);
+
+    return field && field->type != JSON_NULL ? field : NULL;
 }
 
 static NODISCARD int read_label(const struct json *label, struct record_feedback_in *f,
@@ -66,13 +102,10 @@ static NODISCARD int read_label(const struct json *label, struct record_feedback
         f->label = json_real_or(label, 0);
         f->has |= RECORD_HAS_LABEL_NUMBER;
         return 0;
-    case JSON_BOOL:
+    default: /* true or false */
         f->label = label->boolean;
         f->has |= RECORD_HAS_LABEL_NUMBER;
         return 0;
-    default:
-        return FAIL(e, INVALID_ARGUMENT, "label: expected a number, a text or true/false, got %s",
-                    json_type_name(label->type));
     }
 }
 
@@ -93,7 +126,7 @@ static NODISCARD int read_rating(const struct json *rating, struct record_feedba
 static NODISCARD int read_outcome(const struct json *item, struct record_feedback_in *f,
                                   struct err *e)
 {
-    const struct json *outcome = json_get(item, S("outcome")), *value = json_get(item, S("value"));
+    const struct json *outcome = member(item, S("outcome")), *value = member(item, S("value"));
     size_t i = 0;
 
     if (value) {
@@ -120,12 +153,12 @@ static NODISCARD int read_item(struct serve_loop *l, const struct json *item,
     int64_t row = json_int_or(json_get(item, S("row")), 0);
 
     *f = (struct record_feedback_in){.wall_ns = l->wall_ns};
+    TRY(check_fields(item, e));
     TRY(json_need_str(item, S("request_id"), &f->request_id, e));
     if (!f->request_id.n || f->request_id.n > REQUEST_ID_MAX)
         return FAIL(e, INVALID_ARGUMENT, "request_id: a text of 1 to %u bytes", REQUEST_ID_MAX);
-    TRY(check_fields(item, e));
-    TRY(read_label(json_get(item, S("label")), f, e));
-    TRY(read_rating(json_get(item, S("rating")), f, e));
+    TRY(read_label(member(item, S("label")), f, e));
+    TRY(read_rating(member(item, S("rating")), f, e));
     TRY(read_outcome(item, f, e));
     if (event.p && !time_parse_iso(event, &f->event_ns))
         return FAIL(e, INVALID_ARGUMENT,
@@ -165,6 +198,8 @@ static NODISCARD int take(struct serve_loop *l, const struct json *root, uint32_
     if (n < 1 || n > FEEDBACK_LIST_MAX)
         return FAIL(e, INVALID_ARGUMENT, "feedback: a list of 1 to %d, got %u", FEEDBACK_LIST_MAX,
                     n);
+    if (list && list->type == JSON_ARRAY && root->count > 1)
+        return FAIL(e, INVALID_ARGUMENT, "beside \"feedback\" no other field may stand");
     all = ARENA_ARRAY(&l->turn, struct record_feedback_in, n);
     users = arena_alloc(&l->turn, n * sizeof(*users));
     if (!list || list->type != JSON_ARRAY) {
@@ -200,8 +235,9 @@ void feedback_post(struct conn *c, const struct route_match *m, str body)
         rc = FAIL(&e, FAILED_PRECONDITION,
                   "records are switched off: there is nothing to give feedback "
                   "on");
-    else if (!(rc = json_parse(body, &l->turn, &root, &e)))
+    else if (!(rc = json_parse(body, &l->document, &root, &e)))
         rc = take(l, root, &n, &e);
+    arena_reset(&l->document);
     counter_add(&l->counters.feedback_accepted, n);
     if (rc) {
         counter_add(&l->counters.feedback_refused, 1);

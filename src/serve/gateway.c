@@ -4,8 +4,10 @@
  *
  * A plan is built by one worker at a time and then mailed to every loop. A loop takes it over when
  * the mail arrives, which is between two turns, when nothing is in flight; it hands its old plan
- * back by dropping its reference, and the last one to do so frees what no newer plan shares. So a
- * swap costs a loop one pointer, and a request never sees two plans.
+ * back by dropping its reference. The gateway keeps one reference more until all loops have done
+ * so, for two reasons: unloading a model takes milliseconds that no loop has, so the watchdog does
+ * it; and a run under way in an old plan must still meet its deadline. So a swap costs a loop one
+ * pointer, and a request never sees two plans.
  */
 #include "serve/gateway.h"
 
@@ -16,18 +18,24 @@
 
 #include <pthread.h>
 #include <stdio.h>
+#include <time.h>
+#include <unistd.h>
 
-#define TURN_ARENA_BYTES ((size_t)1 << 30) /* cap of what one turn may parse */
 #define BODY_BYTES ((size_t)512 << 20)
+#define DOCUMENT_BYTES ((size_t)256 << 20) /* the tree of one feedback body */
+#define TAKEN_NS (10 * NS_PER_S)           /* a loop busy longer than this has other troubles */
+#define STOP_LOOK_NS (5 * NS_PER_MS)
 
 struct gateway {
     struct gateway_config cfg;
     struct blobs *blobs;
     struct keeper *keeper; /* NULL: records and monitors are off */
     struct shadow *shadow;
-    pthread_mutex_t publish_lock;   /* one plan at a time */
-    struct served_plan *plan;       /* handed out last; under publish_lock */
-    char plan_hash[PLAN_HASH_SIZE]; /* of it; under publish_lock */
+    pthread_mutex_t publish_lock;   /* one plan is built at a time */
+    pthread_mutex_t plan_lock;      /* never held while something is built or unloaded */
+    struct served_plan *plan;       /* handed out last; under plan_lock */
+    struct served_plan *retired;    /* older ones until the last loop let go; under plan_lock */
+    char plan_hash[PLAN_HASH_SIZE]; /* of `plan`; under plan_lock */
     uint32_t loops_ready;           /* atomic: loops that have a plan */
     uint16_t port;
     bool started;
@@ -79,10 +87,15 @@ static void on_mail(struct loop *loop, struct mailbox *mb, struct mail *m)
     struct plan_mail *pm;
 
     ROLE_ASSERT(on_loop);
-    (void)loop;
     if (m == &l->durable_mail) {
         __atomic_store_n(&l->durable_posted, false, __ATOMIC_RELEASE);
         conns_release_held(l);
+        return;
+    }
+    if (m == &l->drain_mail) {
+        l->draining = true;
+        listener_stop(loop, &l->listener);
+        loop_defer(loop, &l->drain);
         return;
     }
     ASSERT(l->exchange_count == 0);
@@ -91,6 +104,7 @@ static void on_mail(struct loop *loop, struct mailbox *mb, struct mail *m)
         __atomic_add_fetch(&l->gw->loops_ready, 1, __ATOMIC_ACQ_REL);
     served_plan_unref(l->plan);
     l->plan = pm->plan;
+    __atomic_add_fetch(&l->plan->taken, 1, __ATOMIC_ACQ_REL);
     mem_free(pm);
 }
 
@@ -118,46 +132,50 @@ static void on_digest(void *ctx, const struct digest *d)
 /* --- Loops --------------------------------------------------------------------------------------
  */
 
-static NODISCARD int loop_prepare(struct gateway *gw, struct serve_loop *l, const struct addr *at,
-                                  struct err *e)
+static NODISCARD int loop_prepare(struct gateway *gw, struct serve_loop *l, struct err *e)
 {
-    struct listen_options options = {.reuse_port = !addr_is_unix(at)};
     uint64_t seed;
-    int fd;
 
     l->gw = gw;
-    arena_init(&l->turn, TURN_ARENA_BYTES);
+    arena_init(&l->turn, 0); /* bounded by how many requests a turn takes */
+    arena_init(&l->document, DOCUMENT_BYTES);
     buf_init(&l->body, BODY_BYTES);
     random_bytes(&seed, sizeof(seed));
     rng_seed(&l->rng, seed);
     TRY(loop_new(&l->loop, e));
     mailbox_open(&l->mailbox, l->loop, on_mail);
     l->turn_end.fn = conns_turn_end;
+    l->drain.fn = conns_drain;
     loop_on_turn_end(l->loop, &l->turn_end);
     l->sweep.fn = conns_sweep;
     loop_timer_set(l->loop, &l->sweep, time_mono_ns() + NS_PER_S);
     if (gw->keeper)
         TRY(keeper_ring_new(gw->keeper, gw->cfg.ring_bytes, &l->ring, e));
-    if (l->index > 0 && addr_is_unix(at))
-        return 0; /* a unix socket has one listener */
-    TRY(listen_open(at, &options, &fd, e));
-    return listener_start(l->loop, &l->listener, fd, conn_accept, e);
+    return 0;
 }
 
 static NODISCARD int listen_all(struct gateway *gw, struct err *e)
 {
+    int fds[COUNTERS_LOOPS_MAX], rc = 0;
     struct addr at;
 
-    TRY(addr_parse(str_of(gw->cfg.listen), &at, e));
     for (uint32_t i = 0; i < gw->cfg.loops; i++) {
         gw->loops[i].index = i;
-        TRY(loop_prepare(gw, &gw->loops[i], &at, e));
-        if (i == 0) { /* port 0: the others take the port that the first one got */
-            TRY(addr_of_socket(gw->loops[0].listener.watch.fd, &at, e));
-            gw->port = addr_port(&at);
-        }
+        TRY(loop_prepare(gw, &gw->loops[i], e));
     }
-    return 0;
+    TRY(addr_parse(str_of(gw->cfg.listen), &at, e));
+    TRY(listen_open_shared(&at, NULL, gw->cfg.loops, fds, e));
+    rc = addr_of_socket(fds[0], &at, e);
+    gw->port = rc ? 0 : addr_port(&at);
+    for (uint32_t i = 0; i < gw->cfg.loops; i++) {
+        struct serve_loop *l = &gw->loops[i];
+
+        if (!rc)
+            rc = listener_start(l->loop, &l->listener, fds[i], conn_accept, e);
+        if (rc)
+            close(fds[i]);
+    }
+    return rc;
 }
 
 static void loop_main(void *arg)
@@ -174,10 +192,12 @@ static void loop_done(struct serve_loop *l)
 {
     if (!l->loop)
         return;
+    listener_stop(l->loop, &l->listener); /* of a loop that never ran */
     mailbox_close(&l->mailbox);
     served_plan_unref(l->plan);
     loop_free(l->loop);
     arena_done(&l->turn);
+    arena_done(&l->document);
     buf_done(&l->body);
 }
 
@@ -218,6 +238,7 @@ int gateway_new(const struct gateway_config *cfg, struct gateway **ret_gw, struc
         gw->cfg.loops = (uint32_t)thread_cpus();
     gw->cfg.loops = MIN(gw->cfg.loops, (uint32_t)COUNTERS_LOOPS_MAX);
     pthread_mutex_init(&gw->publish_lock, NULL);
+    pthread_mutex_init(&gw->plan_lock, NULL);
     gw->loops = mem_zalloc_aligned(64, gw->cfg.loops * sizeof(struct serve_loop));
     TRY(gateway_open(gw, e));
     *ret_gw = TAKE(gw);
@@ -238,11 +259,34 @@ int gateway_start(struct gateway *gw, struct err *e)
     return 0;
 }
 
+static void pause_ns(int64_t ns)
+{
+    struct timespec t = {.tv_nsec = ns};
+
+    nanosleep(&t, NULL);
+}
+
+/* Lets the loops answer what they have read and close their connections. */
+static void drain(struct gateway *gw, int64_t grace_ns)
+{
+    const size_t open = offsetof(struct loop_counters, connections_open);
+    int64_t end = time_mono_ns() + grace_ns;
+
+    for (uint32_t i = 0; i < gw->cfg.loops; i++)
+        if (gw->loops[i].thread.running)
+            mailbox_post(&gw->loops[i].mailbox, &gw->loops[i].drain_mail);
+    do {
+        pause_ns(STOP_LOOK_NS);
+        gateway_watchdog(gw);
+    } while (gateway_loop_sum(gw, open) && time_mono_ns() < end);
+}
+
 void gateway_stop(struct gateway *gw, int64_t grace_ns)
 {
-    (void)grace_ns;
     if (!gw->started)
         return;
+    if (grace_ns > 0)
+        drain(gw, grace_ns);
     gw->started = false;
     for (uint32_t i = 0; i < gw->cfg.loops; i++)
         loop_stop(gw->loops[i].loop);
@@ -260,8 +304,13 @@ void gateway_free(struct gateway *gw)
     for (uint32_t i = 0; i < gw->cfg.loops; i++)
         loop_done(&gw->loops[i]);
     served_plan_unref(gw->plan);
+    for (struct served_plan *p = gw->retired, *next; p; p = next) {
+        next = p->next;
+        served_plan_unref(p);
+    }
     blobs_close(gw->blobs);
     pthread_mutex_destroy(&gw->publish_lock);
+    pthread_mutex_destroy(&gw->plan_lock);
     mem_free(gw->loops);
     mem_free(gw);
 }
@@ -281,6 +330,17 @@ static void hand_out(struct gateway *gw, struct served_plan *plan)
         keeper_set_plan(gw->keeper, str_of(plan->hash));
 }
 
+/* Until every loop answers by this plan: "live" is said of nothing less. */
+static void wait_taken(struct gateway *gw, const struct served_plan *plan)
+{
+    int64_t end = time_mono_ns() + TAKEN_NS;
+
+    while (gw->started && __atomic_load_n(&plan->taken, __ATOMIC_ACQUIRE) < gw->cfg.loops &&
+           time_mono_ns() < end)
+        pause_ns(NS_PER_MS / 5);
+}
+
+/* Under publish_lock: nobody else changes gw->plan, so it is read without plan_lock. */
 static NODISCARD int publish(struct gateway *gw, str hash, struct err *e)
 {
     struct served_config cfg = {gw->blobs, gw->cfg.loops, gw->keeper != NULL, gw->cfg.monitors};
@@ -289,10 +349,16 @@ static NODISCARD int publish(struct gateway *gw, str hash, struct err *e)
     if (gw->plan && str_eqz(hash, gw->plan_hash))
         return 0;
     TRY(served_plan_new(&cfg, hash, gw->plan, &plan, e));
-    hand_out(gw, plan);
-    served_plan_unref(gw->plan);
+    pthread_mutex_lock(&gw->plan_lock);
+    if (gw->plan) {
+        gw->plan->next = gw->retired;
+        gw->retired = gw->plan;
+    }
     gw->plan = plan;
     memcpy(gw->plan_hash, plan->hash, sizeof(gw->plan_hash));
+    pthread_mutex_unlock(&gw->plan_lock);
+    hand_out(gw, plan);
+    wait_taken(gw, plan);
     return 0;
 }
 
@@ -308,9 +374,9 @@ int gateway_publish(struct gateway *gw, str plan_hash, struct err *e)
 
 void gateway_plan_hash(struct gateway *gw, char ret_hash[PLAN_HASH_SIZE])
 {
-    pthread_mutex_lock(&gw->publish_lock);
+    pthread_mutex_lock(&gw->plan_lock);
     memcpy(ret_hash, gw->plan_hash, PLAN_HASH_SIZE);
-    pthread_mutex_unlock(&gw->publish_lock);
+    pthread_mutex_unlock(&gw->plan_lock);
 }
 
 bool gateway_ready(struct gateway *gw)
@@ -331,17 +397,43 @@ static void watch_model(struct served_model *m, int64_t now_ns)
     }
 }
 
-void gateway_watchdog(struct gateway *gw)
+static void watch_plan(const struct served_plan *plan, int64_t now_ns)
 {
-    int64_t now_ns = time_mono_ns();
-    struct served_plan *plan;
-
-    if (pthread_mutex_trylock(&gw->publish_lock))
-        return; /* a plan is being built; the next look is soon */
-    plan = gw->plan ? served_plan_ref(gw->plan) : NULL;
-    pthread_mutex_unlock(&gw->publish_lock);
     for (size_t i = 0; plan && i < plan->endpoint_count; i++)
         for (size_t v = 0; v < plan->endpoints[i]->version_count; v++)
             watch_model(plan->endpoints[i]->versions[v].model, now_ns);
-    served_plan_unref(plan);
+}
+
+/* Takes the retired plans that nobody else holds out of the list. */
+static struct served_plan *take_idle(struct gateway *gw)
+{
+    struct served_plan *idle = NULL, **at = &gw->retired, *p;
+
+    while ((p = *at)) {
+        if (__atomic_load_n(&p->refs, __ATOMIC_ACQUIRE) > 1) {
+            at = &p->next;
+            continue;
+        }
+        *at = p->next;
+        p->next = idle;
+        idle = p;
+    }
+    return idle;
+}
+
+void gateway_watchdog(struct gateway *gw)
+{
+    int64_t now_ns = time_mono_ns();
+    struct served_plan *idle, *next;
+
+    pthread_mutex_lock(&gw->plan_lock);
+    watch_plan(gw->plan, now_ns);
+    for (const struct served_plan *p = gw->retired; p; p = p->next)
+        watch_plan(p, now_ns);
+    idle = take_idle(gw);
+    pthread_mutex_unlock(&gw->plan_lock);
+    for (; idle; idle = next) {
+        next = idle->next;
+        served_plan_unref(idle);
+    }
 }

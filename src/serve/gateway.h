@@ -38,11 +38,13 @@ DEFINE_AUTO_PTR(struct gateway, gateway_free)
 
 /* Starts the loops. */
 NODISCARD int gateway_start(struct gateway *gw, struct err *e);
-/* Stops accepting, lets answers under way finish (at most grace_ns), flushes the records. */
+/* Stops accepting, answers what has come in and closes the connections; waits for that at most
+ * grace_ns (0: not at all). Main thread; the keeper goes on until gateway_free(). */
 void gateway_stop(struct gateway *gw, int64_t grace_ns);
 
-/* Builds the plan and hands it to the loops; each takes it over between two turns. On failure the
- * last good plan stays. Blocks while models load: a worker thread, one at a time. */
+/* Builds the plan, hands it to the loops, each of which takes it over between two turns, and, once
+ * the gateway is started, waits until all have. On failure the last good plan stays. Blocks while
+ * models load: a worker thread. */
 NODISCARD int gateway_publish(struct gateway *gw, str plan_hash, struct err *e);
 /* Hash of the plan handed out last, "" before the first. */
 void gateway_plan_hash(struct gateway *gw, char ret_hash[PLAN_HASH_SIZE]);
@@ -51,5 +53,6 @@ bool gateway_ready(struct gateway *gw); /* a plan is live on every loop */
 uint16_t gateway_port(const struct gateway *gw); /* the bound port (for port 0), 0 for unix */
 struct keeper *gateway_keeper(struct gateway *gw);
 
-/* Looks for runs past their deadline and cancels them. Called every ~20 ms by the main thread. */
+/* Looks for runs past their deadline and cancels them; unloads what only old plans used. Called
+ * every ~20 ms by the main thread. */
 void gateway_watchdog(struct gateway *gw);

@@ -6,6 +6,8 @@
  */
 #include "serve/priv.h"
 
+#include "base/time.h"
+
 /* --- Infer ------------------------------------------------------------------------------------ */
 
 static NODISCARD int write_infer(struct serve_loop *l, struct exchange *x,
@@ -74,7 +76,7 @@ static str sticky_key(struct conn *c, const struct exchange *x, str parameters)
     str key = plan->sticky_header.n ? header_of(c, plan->sticky_header) : STR_NULL;
 
     if (!key.n && plan->sticky_field.n && infer_parameter_get(parameters, plan->sticky_field, &key))
-        return key;
+        return plain_text(c->l, key);
     return key;
 }
 
@@ -83,8 +85,8 @@ static void apply_timeout(struct exchange *x, str parameters)
     int64_t timeout_us;
 
     if (infer_parameter_int(parameters, S("timeout"), &timeout_us) && timeout_us > 0 &&
-        timeout_us < INT64_MAX / 1000)
-        x->deadline_ns = MIN(x->deadline_ns, x->arrival_ns + timeout_us * 1000);
+        timeout_us < (x->deadline_ns - x->arrival_ns) / NS_PER_US)
+        x->deadline_ns = x->arrival_ns + timeout_us * NS_PER_US;
 }
 
 RUNS_ON(on_loop)
@@ -101,7 +103,9 @@ static NODISCARD int infer(struct conn *c, struct served_endpoint *ep, struct se
     x->form = &oip_form;
     x->form_state = request;
     x->version = named;
-    rc = read_infer(c, ep, inputs, body, request, e);
+    rc = body_check(ep, body, e);
+    if (!rc)
+        rc = read_infer(c, ep, inputs, body, request, e);
     if (!rc && request->rows > (int64_t)ep->plan.rows_max)
         rc = FAIL(e, RESOURCE_EXHAUSTED,
                   "%lld rows, endpoint '" STR_F "' takes at most %u in a request",
@@ -119,21 +123,35 @@ static NODISCARD int infer(struct conn *c, struct served_endpoint *ep, struct se
     return rc;
 }
 
+/* The endpoint of a path and, where the path names one, its version; else answered, and NULL. */
+RUNS_ON(on_loop)
+static struct served_endpoint *find(struct conn *c, const struct route_match *m,
+                                    struct served_version **ret_version)
+{
+    struct served_endpoint *ep = route_endpoint(c, m->model);
+    struct err e;
+
+    *ret_version = NULL;
+    if (!ep || !m->version.n || (*ret_version = served_version_find(ep, m->version)))
+        return ep;
+    (void)FAIL(&e, NOT_FOUND, "Request for unknown model: '" STR_F "' has no version " STR_F,
+               STR_A(m->model), STR_A(str_take(m->version, 32)));
+    if (c->req.method == HTTP1_M_POST)
+        exchange_refuse(c, ep, &e, NULL, STR_NULL);
+    else
+        conn_answer_error(c, &e);
+    return NULL;
+}
+
 void oip_infer(struct conn *c, const struct route_match *m, str body)
 {
     ROLE_ASSERT(on_loop);
-    struct served_endpoint *ep = route_endpoint(c, m->model);
-    struct served_version *named = NULL;
+    struct served_version *named;
+    struct served_endpoint *ep = find(c, m, &named);
     struct err e;
 
     if (!ep)
         return;
-    if (m->version.n && !(named = served_version_find(ep, m->version))) {
-        (void)FAIL(&e, NOT_FOUND, "Request for unknown model: '" STR_F "' has no version " STR_F,
-                   STR_A(m->model), STR_A(m->version));
-        exchange_refuse(c, ep, &e, NULL, STR_NULL);
-        return;
-    }
     if (infer(c, ep, named, body, &e))
         exchange_refuse(c, ep, &e, NULL, STR_NULL);
 }
@@ -203,7 +221,8 @@ static void write_tensors(struct json_out *o, str key, const struct tensor_spec 
 void oip_metadata(struct conn *c, const struct route_match *m, str body)
 {
     ROLE_ASSERT(on_loop);
-    struct served_endpoint *ep = route_endpoint(c, m->model);
+    struct served_version *named;
+    struct served_endpoint *ep = find(c, m, &named);
     struct buf *to = &c->l->body;
     struct json_out o;
 
@@ -229,7 +248,8 @@ void oip_metadata(struct conn *c, const struct route_match *m, str body)
 void oip_ready(struct conn *c, const struct route_match *m, str body)
 {
     ROLE_ASSERT(on_loop);
-    struct served_endpoint *ep = route_endpoint(c, m->model);
+    struct served_version *named;
+    struct served_endpoint *ep = find(c, m, &named);
     struct buf *to = &c->l->body;
     struct json_out o;
 
@@ -240,8 +260,7 @@ void oip_ready(struct conn *c, const struct route_match *m, str body)
     jo_begin(&o, to);
     jo_object(&o);
     jo_kstr(&o, S("name"), ep->plan.name);
-    jo_kbool(&o, S("ready"), !m->version.n || served_version_find(ep, m->version));
+    jo_kbool(&o, S("ready"), true);
     jo_object_end(&o);
-    conn_answer(c, !m->version.n || served_version_find(ep, m->version) ? 200 : 404,
-                "application/json", buf_str(to));
+    conn_answer(c, 200, "application/json", buf_str(to));
 }

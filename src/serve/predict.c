@@ -73,6 +73,10 @@ static NODISCARD int write_predict(struct serve_loop *l, struct exchange *x,
     struct json_out o;
 
     (void)l;
+    for (uint32_t i = 0; i < x->ep->schema.output_count; i++)
+        if (outputs[i].count < x->rows)
+            return FAIL(e, INTERNAL, "output '" STR_F "' has %zu elements for %u rows",
+                        STR_A(outputs[i].spec->name), outputs[i].count, x->rows);
     jo_begin(&o, body);
     jo_object(&o);
     if (request->is_list) {
@@ -107,7 +111,7 @@ static str sticky_key(struct conn *c, const struct served_endpoint *ep,
         return request->user_id;
     if (ep->plan.sticky_field.n &&
         infer_parameter_get(request->metadata, ep->plan.sticky_field, &key))
-        return key;
+        return plain_text(c->l, key);
     return STR_NULL;
 }
 
@@ -121,7 +125,10 @@ static NODISCARD int predict(struct conn *c, struct served_endpoint *ep, str bod
 
     x->form = &predict_form;
     x->form_state = request;
-    rc = fields_request_read(body, &ep->fields, inputs, ep->plan.rows_max, &c->l->turn, request, e);
+    rc = body_check(ep, body, e);
+    if (!rc)
+        rc = fields_request_read(body, &ep->fields, inputs, ep->plan.rows_max, &c->l->turn, request,
+                                 e);
     if (!rc && request->rows < 1)
         rc = FAIL(e, INVALID_ARGUMENT, "the request has no rows");
     if (!rc) {

@@ -62,12 +62,19 @@ struct conn {
     struct conn *touched_next; /* with work in this turn */
     bool touched;
     bool closing;           /* after what is in `out` */
+    bool lingering;         /* all is sent: what still comes is thrown away until the peer closes */
     bool paused;            /* requests wait in `in` until the peer reads its answers */
-    bool ended;             /* the peer will send nothing more */
+    bool unread;            /* a read was put off: there will be no edge for it */
+    bool half_closed;       /* the peer has closed its side: read to the end, no edge will come */
+    bool ended;             /* the peer will send nothing more, all of it was read */
+    bool drained;           /* looked at once more after the gateway was told to stop */
     uint32_t pending;       /* exchanges of this turn not yet answered */
     int64_t active_ns;      /* last byte in or out */
     int64_t request_ns;     /* arrival of the first byte of an incomplete request, 0 = none */
-    uint64_t hold_position; /* answers wait until this ring position is on disk; 0 = no */
+    int64_t linger_ns;      /* since when it is lingering */
+    uint64_t hold_first;    /* answers wait until the ring from here … */
+    uint64_t hold_position; /* … to here is on disk; 0 = no */
+    size_t hold_from;       /* where in `out` the first such answer begins */
     size_t parsed;          /* bytes of `in` that belong to requests already taken */
     struct http1_parser parser;
     struct http1_request req;
@@ -87,15 +94,19 @@ struct serve_loop {
     struct loop_timer sweep;  /* idle and slow connections */
     struct served_plan *plan; /* what this loop serves; NULL before the first plan */
     struct arena turn;        /* reset when a turn ends */
+    struct arena document;    /* JSON trees (feedback): capped, reset after each */
     struct exchange exchanges[EXCHANGES_MAX];
     uint32_t exchange_count;
     struct lane *dirty[LANES_DIRTY_MAX];
     uint32_t dirty_count;
     struct conn *conns_first, *conns_last;
     struct conn *touched;
-    uint32_t held;            /* connections whose answers wait for the disk */
+    uint32_t held;            /* atomic: connections whose answers wait for the disk */
     struct mail durable_mail; /* from the keeper: something was flushed */
     bool durable_posted;      /* atomic: durable_mail is under way */
+    struct mail drain_mail;   /* from gateway_stop: finish what came in, take no more */
+    struct loop_task drain;
+    bool draining;
     char date_line[HTTP1_DATE_LINE_BYTES + 1];
     int64_t date_s;
     uint32_t conn_count;
@@ -104,7 +115,8 @@ struct serve_loop {
     struct rng rng;
     struct loop_counters counters;
     int64_t now_ns, wall_ns; /* of this turn */
-    int64_t ran_ns;          /* when the runs of this flush were over */
+    int64_t ran_ns;          /* when the last runs were over */
+    int64_t gathered_ns;     /* what the rows gathered in this turn will cost, by lately */
 };
 
 /* --- turn.c: gathering, running, answering ---------------------------------------------------- */
@@ -136,6 +148,10 @@ void conn_write_response(struct conn *c, int status, const char *content_type, s
                          size_t json_bytes, bool keep_alive, str body) RUNS_ON(on_loop);
 void conns_turn_end(struct loop *loop, struct loop_hook *h); /* answers, sends, compacts */
 void conns_close_all(struct serve_loop *l) RUNS_ON(on_loop);
+/* Holds the answers from here on until the record at `position` is on disk. */
+void conn_hold(struct conn *c, uint64_t position) RUNS_ON(on_loop);
+void conns_drain(struct loop *loop,
+                 struct loop_task *t); /* the gateway stops: close what is idle */
 void conns_release_held(struct serve_loop *l) RUNS_ON(on_loop);
 void conns_sweep(struct loop *loop, struct loop_timer *t); /* timeouts */
 
@@ -160,7 +176,11 @@ struct served_endpoint *route_endpoint(struct conn *c, str name) RUNS_ON(on_loop
 /* Sets id, user and deadline of an exchange from headers; `id` and `user` from the body win. */
 void exchange_identify(struct conn *c, struct exchange *x, str id, str user) RUNS_ON(on_loop);
 str header_of(const struct conn *c, str name); /* STR_NULL when absent */
-struct buf *answer_begin(struct conn *c);      /* the loop's scratch for a body, empty */
+/* The body is one that the endpoint takes; RESOURCE_EXHAUSTED. */
+NODISCARD int body_check(const struct served_endpoint *ep, str body, struct err *e);
+/* JSON text of a value as the plain text that a header or a decoded field would have. */
+str plain_text(struct serve_loop *l, str json);
+struct buf *answer_begin(struct conn *c); /* the loop's scratch for a body, empty */
 /* Counts, records and answers a refused request of an endpoint. */
 void exchange_refuse(struct conn *c, struct served_endpoint *ep, const struct err *e,
                      const char *content_type, str body) RUNS_ON(on_loop);
@@ -177,6 +197,7 @@ struct row_reading {
     double confidence; /* probability of the class given; NaN = none */
     double value;      /* regression; NaN = none */
 };
+double tensor_number_at(const struct tensor *t, size_t i); /* NaN for a text */
 void reading_of_row(const struct plan_signature *sig, const struct tensor *outputs, uint32_t row,
                     struct row_reading *ret);
 

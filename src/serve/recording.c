@@ -5,30 +5,7 @@
  */
 #include "serve/priv.h"
 
-static double element(const struct tensor *t, size_t i)
-{
-    const void *p = t->data;
-
-    switch (t->spec->datatype) {
-#define NUMBER(type, c_type) \
-    case TENSOR_##type:      \
-        return (double)((const c_type *)p)[i];
-        NUMBER(BOOL, uint8_t)
-        NUMBER(UINT8, uint8_t)
-        NUMBER(UINT16, uint16_t)
-        NUMBER(UINT32, uint32_t)
-        NUMBER(UINT64, uint64_t)
-        NUMBER(INT8, int8_t)
-        NUMBER(INT16, int16_t)
-        NUMBER(INT32, int32_t)
-        NUMBER(INT64, int64_t)
-        NUMBER(FP32, float)
-        NUMBER(FP64, double)
-#undef NUMBER
-    default:
-        return __builtin_nan("");
-    }
-}
+#define TEXT_MAX ((size_t)32 << 10) /* of a row; what is longer is cut */
 
 static void put_slow(struct record_out *o, const struct tensor *t, size_t at, uint32_t column,
                      size_t n)
@@ -37,7 +14,7 @@ static void put_slow(struct record_out *o, const struct tensor *t, size_t at, ui
         if (t->spec->datatype == TENSOR_BYTES)
             record_put_text(o, column + (uint32_t)i, ((const str *)t->data)[at + i]);
         else
-            record_put_number(o, column + (uint32_t)i, element(t, at + i));
+            record_put_number(o, column + (uint32_t)i, tensor_number_at(t, at + i));
     }
 }
 
@@ -58,17 +35,44 @@ static uint32_t put_row(struct record_out *o, const struct tensor *tensors, uint
     return column;
 }
 
-static size_t text_bytes(const struct tensor *tensors, uint32_t count, uint32_t rows)
+/* Bytes of the texts of one row. */
+static size_t row_text(const struct tensor *tensors, uint32_t count, uint32_t row)
 {
     size_t sum = 0;
 
     for (uint32_t t = 0; t < count; t++) {
-        if (tensors[t].spec->datatype != TENSOR_BYTES)
-            continue;
-        for (size_t i = 0; i < rows * (size_t)tensor_row_elements(tensors[t].spec); i++)
-            sum += ((const str *)tensors[t].data)[i].n;
+        size_t n = (size_t)tensor_row_elements(tensors[t].spec);
+
+        for (size_t i = 0; tensors[t].spec->datatype == TENSOR_BYTES && i < n; i++)
+            sum += ((const str *)tensors[t].data)[row * n + i].n;
     }
     return sum;
+}
+
+/* How many of the rows [first, rows) fit one record, and the bytes of their texts. Texts of one
+ * row past TEXT_MAX are cut by the record. */
+static uint32_t rows_that_fit(const struct record_schema *s, const struct exchange *x,
+                              const struct tensor *inputs, const struct tensor *outputs,
+                              uint32_t first, uint32_t rows, size_t *ret_text)
+{
+    size_t most = 0, sum = 0;
+    uint32_t n = 0;
+
+    *ret_text = 0;
+    if (!s->has_text)
+        return MIN(rows - first, record_rows_max(s, 0));
+    for (; first + n < rows; n++) {
+        size_t text = row_text(inputs, x->ep->schema.input_count, first + n) +
+                      row_text(outputs, x->ep->schema.output_count, first + n);
+
+        text = MIN(text, TEXT_MAX);
+        most = MAX(most, text);
+        if (n && n + 1 > record_rows_max(s, most))
+            break;
+        sum += text;
+    }
+    *ret_text = sum;
+    return n;
 }
 
 static uint64_t record_part(struct record_ring *ring, const struct exchange *x,
@@ -107,20 +111,20 @@ uint64_t record_exchange(struct record_ring *ring, const struct exchange *x, enu
         .request_id = {x->id, x->id_bytes},
         .user = x->has_user ? x->user : NULL,
     };
-    uint32_t rows = outputs ? x->rows : 0, rows_max;
+    uint32_t rows = outputs ? x->rows : 0;
     uint64_t position = 0;
+    bool whole = true;
     size_t text = 0;
 
     if (!v->schema)
         return 0;
-    if (v->schema->has_text && rows)
-        text = text_bytes(inputs, x->ep->schema.input_count, rows) +
-               text_bytes(outputs, x->ep->schema.output_count, rows);
-    rows_max = record_rows_max(v->schema, rows ? text / rows : 0);
     do {
-        meta.row_count = MIN(rows - meta.row_first, rows_max);
+        if (rows)
+            meta.row_count =
+                rows_that_fit(v->schema, x, inputs, outputs, meta.row_first, rows, &text);
         position = record_part(ring, x, &meta, inputs, outputs, text);
+        whole &= position != 0;
         meta.row_first += meta.row_count;
     } while (meta.row_first < rows);
-    return position;
+    return whole ? position : 0;
 }

@@ -126,17 +126,43 @@ struct served_endpoint *route_endpoint(struct conn *c, str name)
     return NULL;
 }
 
+int body_check(const struct served_endpoint *ep, str body, struct err *e)
+{
+    if (body.n <= ep->plan.body_bytes_max)
+        return 0;
+    return FAIL(e, RESOURCE_EXHAUSTED, "a body of %zu bytes, endpoint '" STR_F "' takes %llu",
+                body.n, STR_A(ep->plan.name), (unsigned long long)ep->plan.body_bytes_max);
+}
+
+/* The same key must lead to the same version whether it came in a header, in the metadata of a row
+ * or as a parameter. */
+str plain_text(struct serve_loop *l, str json)
+{
+    struct json *value;
+
+    if (!json.n || json.p[0] != '"')
+        return json;
+    if (!memchr(json.p, '\\', json.n))
+        return (str){json.p + 1, json.n - 2};
+    return json_parse(json, &l->turn, &value, NULL) ? json : json_str_or(value, json);
+}
+
 void exchange_identify(struct conn *c, struct exchange *x, str id, str user)
 {
     char text[UUID_SIZE];
 
-    if (!id.n)
+    if (!id.n) {
         id = http1_known(&c->req.fields, HTTP1_F_X_REQUEST_ID);
+        if (!str_is_utf8(id)) /* records and answers hold text */
+            id = STR_NULL;
+    }
     if (!id.n) {
         uuid_v7(x->wall_ns, text);
         id = (str){text, UUID_SIZE - 1};
     }
     x->id_bytes = (uint8_t)MIN(id.n, (size_t)REQUEST_ID_MAX);
+    while (x->id_bytes < id.n && ((unsigned char)id.p[x->id_bytes] & 0xc0) == 0x80)
+        x->id_bytes--; /* not in the middle of a character */
     memcpy(x->id, id.p, x->id_bytes);
     x->keep_alive = c->req.keep_alive;
     x->deadline_ns = x->arrival_ns + (int64_t)x->ep->plan.timeout_ns;

@@ -96,6 +96,8 @@ static enum record_type record_type_of(enum tensor_type type)
     switch (tensor_type_kind(type)) {
     case TENSOR_KIND_TEXT:
         return RECORD_STR;
+    case TENSOR_KIND_HALF:
+        return RECORD_F32;
     case TENSOR_KIND_FLOAT:
         return type == TENSOR_FP32 ? RECORD_F32 : RECORD_F64;
     default:
@@ -191,7 +193,14 @@ static NODISCARD int schema_make(const struct served_config *cfg, struct served_
                                     .output_count = outputs};
     struct record_column *columns;
 
-    if (!cfg->records || !features || !outputs)
+    if (!cfg->records)
+        return 0;
+    if ((!features || !outputs) && ep->plan.durable_log)
+        return FAIL(e, FAILED_PRECONDITION,
+                    "a durable log needs rows of fixed width, at most %u inputs and %u outputs: "
+                    "switch durable_log off for this model",
+                    RECORD_COLUMNS_MAX / 2, FLAT_OUTPUTS_MAX);
+    if (!features || !outputs)
         return 0;
     columns = ARENA_ARRAY(&ep->arena, struct record_column, features + outputs);
     columns_add(ep, sig->outputs, sig->output_count, false,
@@ -278,6 +287,26 @@ static NODISCARD int version_make(const struct served_config *cfg, struct served
     return 0;
 }
 
+/* Rows by name fill whole rows of all inputs, or what is left open would be another request's. */
+static NODISCARD int fields_make(struct served_endpoint *ep, struct err *e)
+{
+    const struct plan_signature *sig = &ep->plan.signature;
+
+    if (!sig->column_count)
+        return 0;
+    TRY(field_table_init(&ep->fields, sig->columns, sig->column_count, &ep->arena, e));
+    if (ep->fields.tensor_count != sig->input_count)
+        return FAIL(e, INVALID_ARGUMENT, "columns fill %u of %u inputs", ep->fields.tensor_count,
+                    sig->input_count);
+    for (uint32_t i = 0; i < sig->input_count; i++)
+        if (ep->fields.row_elements[i] != tensor_row_elements(&sig->inputs[i]))
+            return FAIL(e, INVALID_ARGUMENT,
+                        "columns fill %u of %lld elements of input '" STR_F "'",
+                        ep->fields.row_elements[i], (long long)tensor_row_elements(&sig->inputs[i]),
+                        STR_A(sig->inputs[i].name));
+    return 0;
+}
+
 static NODISCARD int endpoint_fill(const struct served_config *cfg, struct served_plan *previous,
                                    struct served_endpoint *ep, struct err *e)
 {
@@ -296,24 +325,19 @@ static NODISCARD int endpoint_fill(const struct served_config *cfg, struct serve
         TRY(version_make(cfg, previous, ep, pv, first ? 0 : next_arm++, e));
     }
     ep->schema.batched = ep->batched;
-    if (sig->column_count)
-        TRY(field_table_init(&ep->fields, sig->columns, sig->column_count, &ep->arena, e));
-    return 0;
+    return fields_make(ep, e);
 }
 
 static NODISCARD int endpoint_new(const struct served_config *cfg, struct served_plan *previous,
-                                  str hash, struct served_endpoint **ret_ep, struct err *e)
+                                  const struct plan_endpoint *want, struct served_endpoint **ret_ep,
+                                  struct err *e)
 {
     AUTO(served_endpoint_unrefp)
     struct served_endpoint *ep = mem_zalloc(sizeof(*ep));
-    struct json *part;
-    str text;
 
     ep->refs = 1;
     arena_init(&ep->arena, 0);
-    TRY(blobs_get(cfg->blobs, hash, (size_t)64 << 20, &ep->arena, &text, e));
-    TRY(json_parse(text, &ep->arena, &part, e));
-    TRY(plan_endpoint_read(part, hash, &ep->arena, &ep->plan, e));
+    TRY(plan_endpoint_load(cfg->blobs, want, &ep->arena, &ep->plan, e));
     if (endpoint_fill(cfg, previous, ep, e))
         return err_context(e, "endpoint '" STR_F "'", STR_A(ep->plan.name));
     *ret_ep = TAKE(ep);
@@ -384,14 +408,14 @@ int served_plan_new(const struct served_config *cfg, str root_hash, struct serve
 
     p->refs = 1;
     arena_init(&p->arena, 0);
-    TRY(plan_load(cfg->blobs, root_hash, &p->arena, &plan, e));
+    TRY(plan_root_load(cfg->blobs, root_hash, &p->arena, &plan, e));
     memcpy(p->hash, plan->hash, sizeof(p->hash));
     p->endpoints = ARENA_ARRAY(&p->arena, struct served_endpoint *, plan->endpoint_count);
     for (size_t i = 0; i < plan->endpoint_count; i++) {
         struct served_endpoint *ep = endpoint_reuse(previous, &plan->endpoints[i]);
 
         if (!ep)
-            TRY(endpoint_new(cfg, previous, plan->endpoints[i].hash, &ep, e));
+            TRY(endpoint_new(cfg, previous, &plan->endpoints[i], &ep, e));
         p->endpoints[p->endpoint_count++] = ep;
     }
     index_names(p);

@@ -61,7 +61,9 @@ struct served_endpoint {
 };
 
 struct served_plan {
-    uint32_t refs; /* atomic */
+    uint32_t refs;            /* atomic */
+    uint32_t taken;           /* atomic: loops that took it over */
+    struct served_plan *next; /* in the gateway's list of plans on their way out */
     char hash[PLAN_HASH_SIZE];
     struct arena arena;
     struct served_endpoint **endpoints; /* references, sorted by name */

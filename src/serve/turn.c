@@ -10,10 +10,11 @@
  * the client feels it.
  *
  * Shedding. A request that could only be answered after its deadline is refused at once (503 with
- * Retry-After): the rows gathered so far, times what a row has lately cost, is the wait to expect.
- * So is one above the endpoint's inflight_max.
+ * Retry-After): the rows gathered so far by all models, times what a row of each has lately cost,
+ * is the wait to expect. So is one above the endpoint's inflight_max.
  *
- * A joint run that fails is repeated request by request, so that one bad input cannot fail others.
+ * A joint run that fails is repeated request by request, so that one bad input cannot fail others;
+ * so is one whose outputs do not have the rows of the inputs, for nobody could tell whose they are.
  *
  * Invariant: a lane's rows [0, lane->rows) belong to exchanges of this turn, in the order of the
  * lane's filling; after turn_flush every lane is empty and exchange_count is 0.
@@ -101,6 +102,7 @@ static void lane_add(struct serve_loop *l, struct lane *lane, uint32_t rows)
         lane->failed = false;
     }
     lane->rows += rows;
+    l->gathered_ns += (int64_t)MIN(rows * lane->row_cost_ns, (uint64_t)NS_PER_S);
 }
 
 /* Copies rows from the end of one lane to the end of another of the same signature. */
@@ -115,21 +117,19 @@ static void rows_move(struct served_endpoint *ep, struct lane *from, struct lane
     }
 }
 
-/* The wait that a request joining this lane now must expect before its answer. */
-static bool would_be_late(const struct serve_loop *l, const struct exchange *x,
-                          const struct lane *lane)
+/* The wait that a request must expect behind what this turn has gathered. Its own run does not
+ * count: where nothing waits, the request is tried, and the cost of a row is measured anew. (Else
+ * one slow run could close an endpoint for ever.) */
+static bool would_be_late(const struct serve_loop *l, const struct exchange *x)
 {
-    uint64_t wait = (uint64_t)(lane->rows + x->rows) * lane->row_cost_ns;
-
-    return l->now_ns + (int64_t)wait > x->deadline_ns;
+    return MAX(l->now_ns, l->ran_ns) + l->gathered_ns > x->deadline_ns;
 }
 
-static NODISCARD int admit(const struct serve_loop *l, const struct exchange *x,
-                           const struct lane *lane, struct err *e)
+static NODISCARD int admit(const struct serve_loop *l, const struct exchange *x, struct err *e)
 {
     uint32_t inflight = 0;
 
-    if (would_be_late(l, x, lane))
+    if (would_be_late(l, x))
         return FAIL(e, UNAVAILABLE,
                     "endpoint '" STR_F "' is overloaded: the answer would come after "
                     "the deadline",
@@ -165,7 +165,7 @@ int turn_commit(struct serve_loop *l, struct exchange *x, struct served_version 
     ASSERT(rows > 0 && v);
     x->version = v;
     x->rows = rows;
-    TRY(admit(l, x, lane, e));
+    TRY(admit(l, x, e));
     if (lane != from)
         rows_move(x->ep, from, lane, rows);
     x->row_at = lane->rows;
@@ -188,6 +188,17 @@ static NODISCARD int lane_run(struct lane *lane, uint32_t rows, int64_t deadline
     return rc;
 }
 
+/* True when every output of the last run has one row for each row of input. */
+static bool rows_match(const struct lane *lane, uint32_t rows)
+{
+    const struct runtime_slot *slot = lane->slot;
+
+    for (uint32_t i = 0; slot->model->batched && i < slot->model->output_count; i++)
+        if (!slot->outputs[i].rank || slot->outputs[i].shape[0] != (int64_t)rows)
+            return false;
+    return true;
+}
+
 /* The time the joint run may take: as long as the most patient of its requests would wait; those
  * that are late by then are told so one by one. */
 static int64_t latest_deadline(const struct serve_loop *l, const struct lane *lane)
@@ -208,7 +219,8 @@ static void run_lanes(struct serve_loop *l)
     for (uint32_t i = 0; i < l->dirty_count; i++) {
         struct lane *lane = l->dirty[i];
 
-        lane->failed = lane_run(lane, lane->rows, latest_deadline(l, lane), &e) != 0;
+        lane->failed = lane_run(lane, lane->rows, latest_deadline(l, lane), &e) ||
+                       !rows_match(lane, lane->rows);
         counter_add(&l->counters.batches, 1);
         counter_add(&l->counters.batched_rows, lane->rows);
     }
@@ -253,59 +265,105 @@ static enum request_end end_of(enum code code)
 static NODISCARD int exchange_run(struct serve_loop *l, struct exchange *x, struct lane *lane,
                                   struct err *e)
 {
-    if (lane->failed)
+    if (lane->failed) {
         TRY(run_alone(x, lane, e));
-    if ((lane->failed ? time_mono_ns() : l->ran_ns) > x->deadline_ns)
+        l->ran_ns = time_mono_ns();
+        if (x->version->schema && !rows_match(lane, x->rows))
+            return FAIL(e, INTERNAL,
+                        "the model of endpoint '" STR_F "' does not give one row of output for "
+                        "each row of input",
+                        STR_A(x->ep->plan.name));
+    }
+    if (l->ran_ns > x->deadline_ns)
         return FAIL(e, DEADLINE_EXCEEDED,
                     "the deadline of %lld ms passed before the answer was ready",
                     (long long)((x->deadline_ns - x->arrival_ns) / NS_PER_MS));
     return 0;
 }
 
-static void exchange_done(struct serve_loop *l, struct exchange *x, int status,
-                          enum request_end end, const struct tensor *inputs,
-                          const struct tensor *outputs)
+/* The rows of x in the outputs of the run that it was part of. Where their number is not that of
+ * the input (then x ran alone), all of them. */
+static struct tensor *outputs_of(struct serve_loop *l, const struct exchange *x,
+                                 const struct lane *lane)
 {
-    uint64_t latency_us = (uint64_t)((l->ran_ns - x->arrival_ns) / NS_PER_US);
-    uint64_t position = 0;
+    uint32_t count = x->ep->schema.output_count, run_rows = lane->failed ? x->rows : lane->rows;
+    struct tensor *view = arena_alloc(&l->turn, count * sizeof(*view));
 
-    counters_request(&x->version->counters->rows[l->index], end, x->rows, latency_us);
-    if (l->ring)
-        position = record_exchange(l->ring, x, RECORD_PREDICT, x->version, inputs, outputs, status,
-                                   latency_us);
-    if (x->ep->plan.durable_log && position)
-        x->conn->hold_position = position;
+    memcpy(view, lane->slot->outputs, count * sizeof(*view));
+    if (!rows_match(lane, run_rows))
+        return view;
+    for (uint32_t i = 0; x->ep->batched && i < count; i++) {
+        size_t row = view[i].count / run_rows, size = tensor_type_bytes(view[i].spec->datatype);
+
+        view[i].data = (char *)view[i].data + x->row_at * row * size;
+        view[i].shape[0] = x->rows;
+        view[i].count = x->rows * row;
+        view[i].bytes = view[i].count * size;
+    }
+    return view;
 }
 
-RUNS_ON(on_loop) static void exchange_finish(struct serve_loop *l, struct exchange *x)
+/* Writes the body of the answer, or of the error that `e` already is or now becomes. */
+static int exchange_write(struct serve_loop *l, struct exchange *x, const struct tensor *outputs,
+                          int rc, struct err *e)
 {
-    struct lane *lane = lane_of(l, x->version);
-    struct err e = {.code = CODE_OK};
-    struct tensor *outputs, *inputs;
-    int rc = exchange_run(l, x, lane, &e);
-
-    inputs = tensors_from(l, lane->slot, lane->slot->inputs, x->ep->schema.input_count, x->row_at);
-    outputs =
-        tensors_from(l, lane->slot, lane->slot->outputs, x->ep->schema.output_count, x->row_at);
-    for (uint32_t i = 0; !rc && lane->slot->model->batched && i < x->ep->schema.output_count; i++)
-        tensor_set_rows(&outputs[i], x->rows);
     buf_clear(&l->body);
     x->content_type = "application/json";
     if (!rc)
-        rc = x->form->write(l, x, outputs, &l->body, &e);
-    if (rc) {
-        if (e.code == CODE_CANCELLED)
-            e.code = CODE_DEADLINE_EXCEEDED;
-        x->json_bytes = 0;
-        buf_clear(&l->body);
-        infer_error_write(&l->body, str_of(e.msg));
-    }
-    conn_write_response(x->conn, rc ? code_http_status(e.code) : 200, x->content_type,
+        rc = x->form->write(l, x, outputs, &l->body, e);
+    if (!rc)
+        return 0;
+    if (e->code == CODE_CANCELLED)
+        e->code = CODE_DEADLINE_EXCEEDED;
+    x->json_bytes = 0;
+    buf_clear(&l->body);
+    infer_error_write(&l->body, str_of(e->msg));
+    return (int)e->code;
+}
+
+/* Puts x on record. Where the answer may not go out without its record, it waits for the disk, or
+ * fails when there is no room even in memory. */
+static NODISCARD int exchange_record(struct serve_loop *l, struct exchange *x, int rc,
+                                     const struct tensor *inputs, const struct tensor *outputs,
+                                     uint64_t latency_us, struct err *e)
+{
+    uint64_t position;
+
+    if (!l->ring)
+        return rc;
+    position = record_exchange(l->ring, x, RECORD_PREDICT, x->version, inputs, rc ? NULL : outputs,
+                               rc ? code_http_status((enum code)rc) : 200, latency_us);
+    if (!x->ep->plan.durable_log)
+        return rc;
+    if (position)
+        conn_hold(x->conn, position);
+    else if (!rc)
+        return FAIL(e, UNAVAILABLE, "the record of the answer found no room: send it again");
+    return rc;
+}
+
+static void exchange_finish(struct serve_loop *l, struct exchange *x)
+{
+    struct lane *lane = lane_of(l, x->version);
+    struct err e = {.code = CODE_OK};
+    struct tensor *outputs = NULL, *inputs;
+    uint64_t latency_us;
+    int rc = exchange_run(l, x, lane, &e), recorded;
+
+    inputs = tensors_from(l, lane->slot, lane->slot->inputs, x->ep->schema.input_count, x->row_at);
+    if (!rc)
+        outputs = outputs_of(l, x, lane);
+    latency_us = (uint64_t)((l->ran_ns - x->arrival_ns) / NS_PER_US);
+    rc = exchange_write(l, x, outputs, rc, &e);
+    recorded = exchange_record(l, x, rc, inputs, outputs, latency_us, &e);
+    if (recorded != rc)
+        rc = exchange_write(l, x, NULL, recorded, &e);
+    conn_write_response(x->conn, rc ? code_http_status((enum code)rc) : 200, x->content_type,
                         (str){x->id, x->id_bytes}, x->json_bytes, x->keep_alive, buf_str(&l->body));
     if (!rc && x->ep->shadow)
         shadow_offer(gateway_shadow(l->gw), l, x, inputs);
-    exchange_done(l, x, rc ? code_http_status(e.code) : 200, end_of(rc ? e.code : CODE_OK), inputs,
-                  rc ? NULL : outputs);
+    counters_request(&x->version->counters->rows[l->index], end_of((enum code)rc), x->rows,
+                     latency_us);
     x->conn->pending--;
 }
 
@@ -320,4 +378,5 @@ void turn_flush(struct serve_loop *l)
         l->dirty[i]->rows = 0;
     l->dirty_count = 0;
     l->exchange_count = 0;
+    l->gathered_ns = 0;
 }

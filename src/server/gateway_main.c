@@ -23,7 +23,8 @@
 #define REDIAL_NS (200 * NS_PER_MS)
 #define WATCHDOG_NS (20 * NS_PER_MS)
 #define PLAN_WAIT_NS (50 * NS_PER_MS)
-#define DIGEST_QUEUE_MAX 64 /* waiting for the main thread; more are dropped and counted */
+#define STOP_GRACE_NS (5 * NS_PER_S) /* for answers under way */
+#define DIGEST_QUEUE_MAX 64          /* waiting for the main thread; more are dropped and counted */
 
 struct gateway_process {
     const struct server_options *options;
@@ -36,7 +37,9 @@ struct gateway_process {
     struct pool *worker;
     struct link link;
     struct gateway *gw;
-    uint32_t digests_waiting; /* atomic */
+    uint32_t digests_waiting;    /* atomic */
+    bool building;               /* the worker has a plan */
+    char wanted[PLAN_HASH_SIZE]; /* the newest plan that control asked for */
     bool stopping;
     char name[32];
 };
@@ -57,9 +60,40 @@ struct plan_job {
 
 /* --- Settings --------------------------------------------------------------------------------- */
 
-static int64_t setting(const struct json *gateway, const char *path, int64_t def)
+/* Numbers of the plan's "gateway" object: SETTING(field, path, default, least, most). Control wrote
+ * them from a checked project; they are checked once more because another program may have. */
+#define SETTINGS(SETTING)                                                                   \
+    SETTING(loops, "loops", 0, 0, COUNTERS_LOOPS_MAX)                                       \
+    SETTING(connections, "connections_max", 10000, 1, 1000000)                              \
+    SETTING(head_bytes, "header_bytes_max", 16 << 10, 1024, 1 << 20)                        \
+    SETTING(body_bytes, "body_bytes_max", 8 << 20, 1024, 256 << 20)                         \
+    SETTING(idle_ns, "idle_timeout_ns", 60 * NS_PER_S, NS_PER_MS, 86400 * NS_PER_S)         \
+    SETTING(request_ns, "request_timeout_ns", 10 * NS_PER_S, NS_PER_MS, 86400 * NS_PER_S)   \
+    SETTING(ring_bytes, "records.ring_bytes", 4 << 20, 256 << 10, 1 << 30)                  \
+    SETTING(flush_ns, "records.flush_interval_ns", NS_PER_S, 0, 3600 * NS_PER_S)            \
+    SETTING(seal_ns, "records.seal_interval_ns", 60 * NS_PER_S, NS_PER_S, 86400 * NS_PER_S) \
+    SETTING(seal_bytes, "records.seal_bytes", 64 << 20, 1 << 20, INT64_C(16) << 30)         \
+    SETTING(label_rows, "records.label_window_rows", 1000000, 1024, 1 << 28)                \
+    SETTING(digest_ns, "digest_interval_ns", 250 * NS_PER_MS, 10 * NS_PER_MS, 60 * NS_PER_S)
+
+struct numbers {
+#define SETTING(field, path, def, least, most) int64_t field;
+    SETTINGS(SETTING)
+#undef SETTING
+};
+
+static NODISCARD int setting(const struct json *gateway, const char *path, int64_t def,
+                             int64_t least, int64_t most, int64_t *ret, struct err *e)
 {
-    return json_int_or(json_path(gateway, path), def);
+    const struct json *node = json_path(gateway, path);
+
+    *ret = json_int_or(node, def);
+    if (node && node->type == JSON_NULL)
+        return 0;
+    if ((node && node->type != JSON_INT) || *ret < least || *ret > most)
+        return FAIL(e, OUT_OF_RANGE, "gateway.%s: expected a whole number from %lld to %lld", path,
+                    (long long)least, (long long)most);
+    return 0;
 }
 
 /* A key of 32 random bytes that stays with the state directory: pseudonyms must be stable. */
@@ -88,32 +122,33 @@ static NODISCARD int settings(struct gateway_process *p, const struct json *g,
 {
     const struct server_options *o = p->options;
     str listen = json_str_or(json_get(g, S("listen")), S("127.0.0.1:8080"));
+    struct numbers n;
 
+#define SETTING(field, path, def, least, most) TRY(setting(g, path, def, least, most, &n.field, e));
+    SETTINGS(SETTING)
+#undef SETTING
     *cfg = (struct gateway_config){
         .listen = o->listen ? o->listen : arena_dupz(&p->arena, listen),
         .state_dir = o->state_dir,
-        .loops = o->loops ? o->loops : (uint32_t)setting(g, "loops", 0),
-        .connections_max = (uint32_t)setting(g, "connections_max", 10000),
-        .head_bytes_max = (uint32_t)setting(g, "header_bytes_max", 16 << 10),
-        .body_bytes_max = (uint64_t)setting(g, "body_bytes_max", 8 << 20),
-        .idle_timeout_ns = setting(g, "idle_timeout_ns", 60 * NS_PER_S),
-        .request_timeout_ns = setting(g, "request_timeout_ns", 10 * NS_PER_S),
+        .loops = o->loops ? o->loops : (uint32_t)n.loops,
+        .connections_max = (uint32_t)n.connections,
+        .head_bytes_max = (uint32_t)n.head_bytes,
+        .body_bytes_max = (uint64_t)n.body_bytes,
+        .idle_timeout_ns = n.idle_ns,
+        .request_timeout_ns = n.request_ns,
         .records = !o->no_records,
         .monitors = !o->no_monitors,
         .server_name = json_str_or(json_get(g, S("server_name")), S("weir")),
-        .ring_bytes = (size_t)setting(g, "records.ring_bytes", 4 << 20),
+        .ring_bytes = (size_t)n.ring_bytes,
         .on_digest = on_digest,
         .on_digest_ctx = p,
         .keeper = {.dir = path_join(&p->arena, o->state_dir, "records"),
                    .gateway = str_of(p->name),
-                   .flush_ms =
-                       (int32_t)(setting(g, "records.flush_interval_ns", NS_PER_S) / NS_PER_MS),
-                   .seal_ms = (uint32_t)(setting(g, "records.seal_interval_ns", 60 * NS_PER_S) /
-                                         NS_PER_MS),
-                   .seal_bytes = (uint64_t)setting(g, "records.seal_bytes", 64 << 20),
-                   .join_entries = (uint32_t)setting(g, "records.label_window_rows", 1000000),
-                   .digest_ms =
-                       (uint32_t)(setting(g, "digest_interval_ns", 250 * NS_PER_MS) / NS_PER_MS)},
+                   .flush_ms = (int32_t)(n.flush_ns / NS_PER_MS),
+                   .seal_ms = (uint32_t)(n.seal_ns / NS_PER_MS),
+                   .seal_bytes = (uint64_t)n.seal_bytes,
+                   .join_entries = (uint32_t)n.label_rows,
+                   .digest_ms = (uint32_t)(n.digest_ns / NS_PER_MS)},
     };
     return pseudonym_key(p, &cfg->pseudonym_key, e);
 }
@@ -165,6 +200,8 @@ static void on_digest_mail(struct loop *loop, struct mailbox *mb, struct mail *m
     mem_free(d);
 }
 
+static void build_wanted(struct gateway_process *p);
+
 static void on_plan_built(struct loop *loop, struct mailbox *mb, struct mail *m)
 {
     struct gateway_process *p = CONTAINER_OF(mb, struct gateway_process, plans);
@@ -181,7 +218,23 @@ static void on_plan_built(struct loop *loop, struct mailbox *mb, struct mail *m)
         log_event(LOG_INFO, "plan.live", "plan=%.12s load_ms=%.1f", job->hash,
                   (double)(time_mono_ns() - job->start_ns) / 1e6);
     answer_plan(p, job);
+    p->building = false;
+    if (!p->stopping && strcmp(p->wanted, job->hash) != 0)
+        build_wanted(p);
     mem_free(job);
+}
+
+/* Notes the plan that is served, for a start when the current one cannot be. A gateway whose disk
+ * is full or read-only goes on without. */
+static void remember(const struct gateway_process *p, const char *hash)
+{
+    char last[PLAN_HASH_SIZE];
+    struct err e;
+
+    if (plan_good_read(p->options->state_dir, last, NULL) == 0 && strcmp(last, hash) == 0)
+        return;
+    if (plan_good_write(p->options->state_dir, str_of(hash), &e))
+        log_err("plan.not_noted", &e);
 }
 
 /* On the worker. */
@@ -190,19 +243,33 @@ static void build_plan(struct job *j)
     struct plan_job *job = CONTAINER_OF(j, struct plan_job, job);
 
     job->rc = gateway_publish(job->p->gw, str_of(job->hash), &job->e);
+    if (!job->rc)
+        remember(job->p, job->hash);
 }
 
+/* While one plan is built only the newest of those asked for meanwhile is kept: in between, nobody
+ * needs them any more, and the last one must never be the one that finds no room. */
 static void want_plan(struct gateway_process *p, str hash)
+{
+    if (!str_to_z(hash, p->wanted, sizeof(p->wanted)))
+        log_event(LOG_WARN, "plan.not_built", "reason=\"control sent what is no hash\"");
+    else if (!p->building)
+        build_wanted(p);
+}
+
+static void build_wanted(struct gateway_process *p)
 {
     struct plan_job *job = mem_zalloc(sizeof(*job));
     struct err e;
 
+    memcpy(job->hash, p->wanted, sizeof(job->hash));
     job->p = p;
     job->start_ns = time_mono_ns();
     job->job.run = build_plan;
     job->job.reply_to = &p->plans;
-    if (!str_to_z(hash, job->hash, sizeof(job->hash)) || pool_submit(p->worker, &job->job, &e)) {
-        log_event(LOG_WARN, "plan.not_built", "reason=\"too many plans wait, or no hash\"");
+    p->building = !pool_submit(p->worker, &job->job, &e);
+    if (!p->building) {
+        log_err("plan.not_built", &e);
         mem_free(job);
     }
 }
@@ -308,8 +375,29 @@ static NODISCARD int first_plan(struct gateway_process *p, char hash[PLAN_HASH_S
             return FAIL(e, CANCELLED, "stopped before there was a plan");
     }
     TRY(blobs_open(path_join(&p->arena, p->options->state_dir, "blobs"), &blobs, e));
-    TRY(plan_load(blobs, str_of(hash), &p->arena, &plan, e));
+    if (plan_root_load(blobs, str_of(hash), &p->arena, &plan, e)) {
+        log_err("plan.refused", e);
+        TRY(plan_good_read(p->options->state_dir, hash, e));
+        TRY(plan_root_load(blobs, str_of(hash), &p->arena, &plan, e));
+    }
     *ret_settings = plan->gateway;
+    return 0;
+}
+
+/* Serves the plan, or the one that was served last. */
+static NODISCARD int first_publish(struct gateway_process *p, char hash[PLAN_HASH_SIZE],
+                                   struct err *e)
+{
+    char good[PLAN_HASH_SIZE];
+
+    if (gateway_publish(p->gw, str_of(hash), e)) {
+        if (plan_good_read(p->options->state_dir, good, NULL) || strcmp(good, hash) == 0)
+            return (int)e->code;
+        log_err("plan.refused", e);
+        TRY(gateway_publish(p->gw, str_of(good), e));
+        memcpy(hash, good, sizeof(good));
+    }
+    remember(p, hash);
     return 0;
 }
 
@@ -329,7 +417,7 @@ static NODISCARD int prepare(struct gateway_process *p, struct err *e)
     TRY(first_plan(p, hash, &g, e));
     TRY(settings(p, g, &cfg, e));
     TRY(gateway_new(&cfg, &p->gw, e));
-    TRY(gateway_publish(p->gw, str_of(hash), e));
+    TRY(first_publish(p, hash, e));
     TRY(gateway_start(p->gw, e));
     TRY(pool_new("weir-plans", 1, 64, &p->worker, e));
     log_event(LOG_INFO, "gateway.ready", "listen=%s port=%u plan=%.12s start_ms=%.1f", cfg.listen,
@@ -339,12 +427,16 @@ static NODISCARD int prepare(struct gateway_process *p, struct err *e)
 
 static void finish(struct gateway_process *p)
 {
+    p->stopping = true;
     pool_free(p->worker);
-    link_close(&p->link);
+    if (p->gw)
+        gateway_stop(p->gw, STOP_GRACE_NS);
     gateway_free(p->gw); /* its keeper sends a last digest into the mailbox */
     if (p->loop) {
         mailbox_close(&p->digests);
         mailbox_close(&p->plans);
+        link_finish(&p->link, time_mono_ns() + NS_PER_S);
+        link_close(&p->link);
         loop_signals_close(p->loop, &p->signals);
     }
     loop_free(p->loop);
@@ -360,9 +452,12 @@ int server_gateway_main(const struct server_options *o)
     arena_init(&p.arena, 0);
     rc = prepare(&p, &e);
     if (rc) {
-        log_err("gateway.failed", &e);
+        bool asked = p.stopping;
+
+        if (!asked)
+            log_err("gateway.failed", &e);
         finish(&p);
-        return p.stopping ? 0 : code_exit_status(e.code);
+        return asked ? 0 : code_exit_status(e.code);
     }
     p.redial.fn = redial;
     p.watchdog.fn = watchdog;

@@ -26,7 +26,8 @@ static void on_closed(struct link *k, const char *why)
     struct gateways *g = peer->all;
 
     log_event(LOG_WARN, "gateway.left", "gateway=%s reason=\"%s\"", peer->name, why);
-    g->on_change(g->ctx, peer, false);
+    if (peer->name[0]) /* else it never joined */
+        g->on_change(g->ctx, peer, false);
     peer_remove(peer);
 }
 

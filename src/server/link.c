@@ -1,7 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Frames in, frames out. The one thing to keep in mind is who may free the link when: only
+ * on_closed, and it is called only from an event of the loop, with nothing of the link in use.
+ */
 #include "server/link.h"
 
+#include "loop/poll.h"
+
 #include <errno.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -28,7 +35,14 @@ static void broken(struct link *k, const char *why)
 
 static bool is_known(unsigned char type)
 {
-    return type >= LINK_HELLO && type <= LINK_SEAL;
+    switch (type) {
+#define LINK(name, number, help) case number:
+#include "server/link.def"
+#undef LINK
+        return true;
+    default:
+        return false;
+    }
 }
 
 /* Delivers the frames that are whole. False when the link is gone. */
@@ -64,7 +78,9 @@ static void receive(struct link *k)
         if (n < 0 && to && errno == EAGAIN)
             return;
         if (n <= 0) {
-            broken(k, n == 0 ? "the peer went away" : "the connection broke");
+            broken(k, k->failed ? k->failed
+                      : n == 0  ? "the peer went away"
+                                : "the connection broke");
             return;
         }
         k->in.n += (size_t)n;
@@ -73,9 +89,18 @@ static void receive(struct link *k)
     }
 }
 
+/* A send failed: the caller may stand in on_frame, so the end is left to the loop, which will find
+ * the connection shut. */
+static void fail(struct link *k, const char *why)
+{
+    if (!k->failed)
+        k->failed = why;
+    shutdown(k->watch.fd, SHUT_RDWR);
+}
+
 static void flush(struct link *k)
 {
-    while (k->sent < k->out.n) {
+    while (!k->failed && k->sent < k->out.n) {
         ssize_t n = send(k->watch.fd, k->out.p + k->sent, k->out.n - k->sent, MSG_NOSIGNAL);
 
         if (n < 0 && errno == EINTR)
@@ -83,7 +108,7 @@ static void flush(struct link *k)
         if (n < 0 && errno == EAGAIN)
             return;
         if (n < 0) {
-            broken(k, "the connection broke");
+            fail(k, "the connection broke");
             return;
         }
         k->sent += (size_t)n;
@@ -99,7 +124,7 @@ static void on_event(struct loop *loop, struct loop_fd *w, uint32_t events)
     (void)loop;
     if (events & EPOLLOUT)
         flush(k);
-    if (link_is_open(k) && events & ~(uint32_t)EPOLLOUT)
+    if (events & ~(uint32_t)EPOLLOUT || k->failed)
         receive(k);
 }
 
@@ -111,6 +136,7 @@ int link_open(struct link *k, struct loop *loop, int fd, struct err *e)
     buf_init(&k->in, LINK_FRAME_MAX + READ_BYTES + HEAD_BYTES);
     buf_init(&k->out, LINK_QUEUE_MAX);
     k->sent = 0;
+    k->failed = NULL;
     return loop_fd_add(loop, &k->watch, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, e);
 }
 
@@ -119,7 +145,7 @@ void link_send(struct link *k, enum link_type type, str payload)
     uint32_t n = (uint32_t)payload.n + 1;
     char head[HEAD_BYTES];
 
-    if (!link_is_open(k))
+    if (!link_is_open(k) || k->failed)
         return;
     ASSERT(payload.n < LINK_FRAME_MAX);
     memcpy(head, &n, sizeof(n));
@@ -129,10 +155,19 @@ void link_send(struct link *k, enum link_type type, str payload)
         k->sent = 0;
     }
     if (!buf_reserve(&k->out, HEAD_BYTES + payload.n)) {
-        broken(k, "the peer does not read: its queue is full");
+        fail(k, "the peer does not read: its queue is full");
         return;
     }
     buf_add(&k->out, head, sizeof(head));
     buf_add_str(&k->out, payload);
     flush(k);
+}
+
+void link_finish(struct link *k, int64_t deadline_ns)
+{
+    while (link_is_open(k) && !k->failed && k->out.n) {
+        if (!poll_one(k->watch.fd, POLLOUT, deadline_ns))
+            return;
+        flush(k);
+    }
 }

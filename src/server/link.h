@@ -35,6 +35,7 @@ struct link {
     struct loop_fd watch; /* fd < 0: closed */
     struct buf in, out;
     size_t sent;
+    const char *failed; /* why a send failed; on_closed is still to come */
     link_frame_fn on_frame;
     link_closed_fn on_closed;
 };
@@ -48,5 +49,9 @@ static inline bool link_is_open(const struct link *k)
     return k->watch.events != 0;
 }
 
-/* Queues a frame; dropped when the link is closed. */
+/* Queues a frame; dropped when the link is closed. Never calls on_closed: where sending shows that
+ * the peer is gone, the loop says so in its next turn, so it is safe in on_frame. */
 void link_send(struct link *k, enum link_type type, str payload);
+/* Waits until what is queued is with the kernel, or until the deadline: for the end of a process.
+ */
+void link_finish(struct link *k, int64_t deadline_ns);

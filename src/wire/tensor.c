@@ -110,6 +110,30 @@ void tensor_set_rows(struct tensor *t, int64_t rows)
     ASSERT(t->bytes <= t->cap_bytes);
 }
 
+float tensor_fp16_widen(uint16_t h)
+{
+    uint32_t sign = (uint32_t)(h & 0x8000) << 16, exponent = h >> 10 & 0x1F, mantissa = h & 0x3FF;
+    uint32_t bits;
+    float f;
+
+    if (exponent == 0) { /* zero and subnormals: mantissa * 2^-24 */
+        f = (float)mantissa * 0x1p-24f;
+        return sign ? -f : f;
+    }
+    bits = sign | (exponent == 31 ? 0xFFu : exponent + 112) << 23 | mantissa << 13;
+    memcpy(&f, &bits, sizeof(f));
+    return f;
+}
+
+float tensor_bf16_widen(uint16_t h)
+{
+    uint32_t bits = (uint32_t)h << 16;
+    float f;
+
+    memcpy(&f, &bits, sizeof(f));
+    return f;
+}
+
 bool tensor_put_number(enum tensor_type type, void *to, double value)
 {
     size_t size = tensor_type_bytes(type);

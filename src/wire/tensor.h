@@ -79,6 +79,9 @@ const char *tensor_shape_text(const int64_t *shape, uint32_t rank,
  * others. Asserts that tensor_row_elements() is not -1 and that the rows fit in cap_bytes. */
 void tensor_set_rows(struct tensor *t, int64_t rows);
 
+float tensor_fp16_widen(uint16_t bits); /* exact */
+float tensor_bf16_widen(uint16_t bits);
+
 /* Stores a number as one element of a numeric or boolean type. False, with nothing promised about
  * *to, when it does not fit: out of range, not integral, infinite, not 0 or 1; NaN fits floats. */
 NODISCARD bool tensor_put_number(enum tensor_type type, void *to, double value);

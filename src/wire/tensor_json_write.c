@@ -47,30 +47,6 @@ void infer_response_plan_init(struct infer_response_plan *p, str model, str vers
     p->output_count = schema->output_count;
 }
 
-static float half_widen(uint16_t h)
-{
-    uint32_t sign = (uint32_t)(h & 0x8000) << 16, exponent = h >> 10 & 0x1F, mantissa = h & 0x3FF;
-    uint32_t bits;
-    float f;
-
-    if (exponent == 0) { /* zero and subnormals: mantissa * 2^-24 */
-        f = (float)mantissa * 0x1p-24f;
-        return sign ? -f : f;
-    }
-    bits = sign | (exponent == 31 ? 0xFFu : exponent + 112) << 23 | mantissa << 13;
-    memcpy(&f, &bits, sizeof(f));
-    return f;
-}
-
-static float brain_widen(uint16_t h)
-{
-    uint32_t bits = (uint32_t)h << 16;
-    float f;
-
-    memcpy(&f, &bits, sizeof(f));
-    return f;
-}
-
 /* The text of element i at `to` (room for NUM_TEXT_MAX); 0 when it is not finite. */
 static size_t number_text(const struct tensor *t, size_t i, char *to)
 {
@@ -85,10 +61,10 @@ static size_t number_text(const struct tensor *t, size_t i, char *to)
         return isfinite(((const double *)data)[i]) ? num_f64_text(((const double *)data)[i], to)
                                                    : 0;
     case TENSOR_FP16:
-        f = half_widen(((const uint16_t *)data)[i]);
+        f = tensor_fp16_widen(((const uint16_t *)data)[i]);
         return isfinite(f) ? num_f32_text(f, to) : 0;
     case TENSOR_BF16:
-        f = brain_widen(((const uint16_t *)data)[i]);
+        f = tensor_bf16_widen(((const uint16_t *)data)[i]);
         return isfinite(f) ? num_f32_text(f, to) : 0;
     case TENSOR_UINT8:
         return num_i64_text(((const uint8_t *)data)[i], to);

@@ -13,6 +13,8 @@
 
 #include <math.h>
 
+static const str predict_head = S_INIT("{\"metadata\":{\"request_id\":\"");
+static const str oip_head = S_INIT("{\"id\":\"");
 static const char placeholder[] = "00000000-0000-7000-8000-000000000000";
 
 static void write_value(struct buf *to, const struct load_column *c, size_t row)
@@ -39,7 +41,7 @@ static void write_value(struct buf *to, const struct load_column *c, size_t row)
 static void write_predict(struct buf *to, const struct load_rows *rows,
                           const struct load_column *columns, size_t row)
 {
-    buf_add_str(to, S("{\"metadata\":{\"request_id\":\""));
+    buf_add_str(to, predict_head);
     buf_add(to, placeholder, LOAD_ID_BYTES);
     buf_add_str(to, S("\"},\"features\":{"));
     for (size_t i = 0; i < rows->column_count; i++) {
@@ -55,7 +57,7 @@ static void write_predict(struct buf *to, const struct load_rows *rows,
 static void write_oip(struct buf *to, const struct load_form *form,
                       const struct load_column *columns, size_t row)
 {
-    buf_add_str(to, S("{\"id\":\""));
+    buf_add_str(to, oip_head);
     buf_add(to, placeholder, LOAD_ID_BYTES);
     buf_add_str(to, S("\",\"inputs\":["));
     for (size_t t = 0; t < form->tensor_count; t++) {
@@ -96,7 +98,7 @@ static NODISCARD int render_row(const struct load_form *form, const struct load_
     *ret_text = (struct load_text){
         .at = from,
         .n = (uint32_t)(all->n - from + text.n),
-        .id_at = (uint32_t)(all->n - from + (form->api == LOAD_OIP ? 7 : 28)),
+        .id_at = (uint32_t)(all->n - from + (form->api == LOAD_OIP ? oip_head.n : predict_head.n)),
     };
     buf_add_str(all, text);
     if (body->overflowed || all->overflowed)

@@ -270,6 +270,7 @@ static void run_done(struct run *run)
         if (!shared)
             load_bodies_free(run->bodies[i]);
     }
+    mailbox_close(&run->mailbox);
     mem_free(run->live);
     mem_free(run->live_told);
     loop_free(run->loop);

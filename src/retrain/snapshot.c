@@ -110,8 +110,11 @@ static NODISCARD int mark_holdout(struct lake *l, const struct plan_sql *p, stru
                       (int)(p->holdout * 10000), 1 - p->holdout);
 }
 
+/* With times, a part can be put in order; the reference has none, since all its columns but the
+ * label are taken for features. */
 static NODISCARD int write_part(struct lake *l, const struct plan_sql *p, const char *file,
-                                const char *where, bool dataset, int64_t *ret_rows, struct err *e)
+                                const char *where, bool dataset, bool times, int64_t *ret_rows,
+                                struct err *e)
 {
     AUTO(buf_done) struct buf sql = {0};
     bool both = dataset && p->records;
@@ -126,7 +129,8 @@ static NODISCARD int write_part(struct lake *l, const struct plan_sql *p, const 
         add_features(&sql, p);
         buf_add_str(&sql, S("__label AS "));
         lake_quote_name(&sql, run_label(p->r));
-        buf_printf(&sql, ", __ts FROM %s WHERE %s", table, both && !part ? "true" : where);
+        buf_printf(&sql, "%s FROM %s WHERE %s", times ? ", __ts" : "", table,
+                   both && !part ? "true" : where);
     }
     TRY(lake_write_parquet(l, buf_z(&sql), run_path(p->r, file), e));
     buf_clear(&sql);
@@ -142,10 +146,10 @@ static NODISCARD int write_parts(struct lake *l, const struct plan_sql *p, bool 
     str since = arena_printf(p->r->a, "__ts >= make_timestamp(%lld)",
                              (long long)(p->r->changed_ns / NS_PER_US));
 
-    TRY(write_part(l, p, "train.parquet", "NOT __held", with_dataset, &ret->train_rows, e));
-    TRY(write_part(l, p, "holdout.parquet", "__held", false, &ret->holdout_rows, e));
+    TRY(write_part(l, p, "train.parquet", "NOT __held", with_dataset, true, &ret->train_rows, e));
+    TRY(write_part(l, p, "holdout.parquet", "__held", false, true, &ret->holdout_rows, e));
     return write_part(l, p, "reference.parquet", p->after_change ? since.p : "NOT __held", false,
-                      &ret->reference_rows, e);
+                      false, &ret->reference_rows, e);
 }
 
 /* New records first: sealed segments become Parquet. Another exporter at work is a reason to retry.

@@ -124,6 +124,8 @@ static int run(int argc, char **argv, int (*process)(const struct server_options
     o.project_dir = project;
     o.state_dir = path_join(&a, project, ".weir");
     log_setup(o.log_level, o.log_format, argv[0]);
+    if (process == server_control_main && o.listen) /* its own address is the control address */
+        o.control = o.listen;
     return process(&o);
 }
 

@@ -35,6 +35,14 @@ int main(int argc, char **argv)
 {
     const char *name = argc > 1 ? argv[1] : "help";
 
+    if (strcmp(name, "help") == 0 && argc > 2) { /* weir help plan = weir plan --help */
+        static char ask[] = "--help";
+
+        argv[1] = argv[2];
+        argv[2] = ask;
+        argc = 3;
+        name = argv[1];
+    }
     if (strcmp(name, "help") == 0 || strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0) {
         help(stdout);
         return 0;

@@ -17,7 +17,8 @@
 
 #include <stdlib.h>
 
-#define CLASSES_MAX 64
+#define CLASSES_MAX 64 /* found in data */
+#define WIDTH_MAX 4096 /* of probabilities: a declared width is not to be believed */
 
 struct feature {
     str name;
@@ -301,7 +302,8 @@ static int output_find(const struct maker *mk, bool floats, bool many)
     for (uint32_t t = 0; t < mk->output_count; t++) {
         int64_t n = tensor_row_elements(&mk->outputs[t]);
 
-        if (is_float(mk->outputs[t].datatype) == floats && (many ? n > 1 : n == 1))
+        if (is_float(mk->outputs[t].datatype) == floats &&
+            (many ? n > 1 && n <= WIDTH_MAX : n == 1))
             return (int)t;
     }
     return -1;

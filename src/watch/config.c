@@ -1,13 +1,33 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* The settings of monitors, out of the normalised project. */
+#include "base/time.h"
 #include "watch/priv.h"
+
+/* Settings that change what is said of evidence, but not the evidence. */
+static bool is_live(str key)
+{
+    return str_eq(key, S("psi")) || str_eq(key, S("share")) || str_eq(key, S("page_on"));
+}
 
 static str text_of(const struct json *node, struct arena *a)
 {
+    struct json *kept = json_new_object(a);
     AUTO(buf_done) struct buf text;
 
+    if (json_is_container(node))
+        JSON_EACH (member, node)
+            if (!is_live(member->key))
+                json_set(kept, member->key, json_copy(a, member));
     buf_init(&text, (size_t)16 << 20);
-    json_write_canonical(&text, node);
+    json_write_canonical(&text, kept);
     return arena_dup(a, buf_str(&text));
+}
+
+static enum page_on page_of(str word)
+{
+    return str_eq(word, S("never"))    ? PAGE_NEVER
+           : str_eq(word, S("severe")) ? PAGE_SEVERE
+                                       : PAGE_CO_OCCURRENCE;
 }
 
 static void read_bands(const struct json *psi, struct drift_bands *bands)
@@ -34,13 +54,14 @@ static NODISCARD int config_read(const struct json *project, const struct json *
     if (c->one_in_s <= 0 && c->rows <= 0)
         c->one_in_s = 30 * 86400.0;
     c->window_ns = json_int_or(json_get(node, S("window_ns")), INT64_C(5000000000));
-    c->sustained = (uint32_t)json_int_or(json_get(node, S("sustained")), 3);
-    c->rows_min = (uint64_t)json_int_or(json_get(node, S("rows_min")), 500);
+    c->window_ns = MAX(c->window_ns, NS_PER_S / 1000);
+    c->sustained = (uint32_t)CLAMP(json_int_or(json_get(node, S("sustained")), 3), 1, 100000);
+    c->rows_min = (uint64_t)MAX(json_int_or(json_get(node, S("rows_min")), 500), 1);
     read_bands(json_get(node, S("psi")), &c->bands);
     c->share = json_real_or(json_get(node, S("share")), 0.2);
     c->outputs = json_bool_or(json_get(node, S("outputs")), true);
     c->label_tolerance = json_real_or(json_path(node, "labels.tolerance"), 0.01);
-    c->page_on = arena_dup(a, json_str_or(json_get(node, S("page_on")), S("co_occurrence")));
+    c->page_on = page_of(json_str_or(json_get(node, S("page_on")), S("")));
     c->features = json_get(node, S("features"));
     if (c->features)
         c->features = json_copy(a, c->features);

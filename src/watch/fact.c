@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What the journal says of a drift: all that a person, or a trigger, needs to act on it without
- * asking anybody. Features are ranked by impact: importance times how far they moved, among those
- * with evidence.
+ * asking anybody.
+ *
+ * Which feature stands first: those that e-BH selects, by impact, which is importance times how far
+ * they moved; shifted predictions follow from shifted features and come after them. When the
+ * evidence is spread so thin that none is selected alone, the order is that of the evidence.
  */
 #include "base/time.h"
 #include "watch/priv.h"
@@ -11,22 +14,25 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define SUSPECTS_MAX 16
+/* --- Ranking ---------------------------------------------------------------------------------- */
 
-struct ranked {
-    struct edetector_suspect suspect;
-    struct distance dist;
-    double impact;
-};
-
-static int by_impact(const void *a, const void *b)
+static int falling(double x, double y)
 {
-    double x = ((const struct ranked *)a)->impact, y = ((const struct ranked *)b)->impact;
-
     return (x < y) - (x > y);
 }
 
-static size_t rank(const struct monitor *mo, struct ranked list[SUSPECTS_MAX])
+static int by_rank(const void *a, const void *b)
+{
+    const struct drift_suspect *x = a, *y = b;
+
+    if (x->suspect.selected != y->suspect.selected)
+        return x->suspect.selected ? -1 : 1;
+    if (x->suspect.selected && x->impact != y->impact)
+        return falling(x->impact, y->impact);
+    return falling(x->suspect.weighted, y->suspect.weighted);
+}
+
+size_t monitor_rank(const struct monitor *mo, struct drift_suspect ret[SUSPECTS_MAX])
 {
     struct edetector_suspect suspects[SUSPECTS_MAX];
     size_t n =
@@ -35,13 +41,17 @@ static size_t rank(const struct monitor *mo, struct ranked list[SUSPECTS_MAX])
     for (size_t i = 0; i < n; i++) {
         const struct watch_column *c = &mo->columns[suspects[i].feature];
 
-        list[i].suspect = suspects[i];
-        monitor_recent(mo, suspects[i].feature, suspects[i].rows_ago, &list[i].dist);
-        list[i].impact = suspects[i].selected ? c->importance * list[i].dist.psi : 0;
+        ret[i].suspect = suspects[i];
+        monitor_recent(mo, suspects[i].feature, suspects[i].rows_ago, &ret[i].dist);
+        ret[i].psi = drift_psi_excess(&c->spec, ret[i].dist.rows, ret[i].dist.psi);
+        /* Outputs below all features: negative, and still by size among themselves. */
+        ret[i].impact = c->is_output ? -1 / (1 + ret[i].psi) : c->importance * ret[i].psi;
     }
-    qsort(list, n, sizeof(*list), by_impact);
+    qsort(ret, n, sizeof(*ret), by_rank);
     return n;
 }
+
+/* --- Words ------------------------------------------------------------------------------------ */
 
 static void set_finite(struct arena *a, struct json *to, const char *key, double v)
 {
@@ -49,7 +59,29 @@ static void set_finite(struct arena *a, struct json *to, const char *key, double
         json_set_real(a, to, str_of(key), v);
 }
 
-static struct json *suspect_json(const struct monitor *mo, const struct ranked *r, struct arena *a)
+static void set_sizes(const struct watch_column *c, const struct distance *d, struct json *o,
+                      struct arena *a)
+{
+    json_set_int(a, o, S("n"), (int64_t)d->rows);
+    set_finite(a, o, "psi", d->psi);
+    set_finite(a, o, "psi_null", d->psi_null);
+    set_finite(a, o, "ks", d->ks);
+    set_finite(a, o, "ks_p", d->ks_p);
+    set_finite(a, o, "js", d->js);
+    set_finite(a, o, "kl", d->kl);
+    set_finite(a, o, "wasserstein_sd", d->wasserstein);
+    set_finite(a, o, "mean_delta_sd", d->mean_delta_sd);
+    set_finite(a, o, "variance_ratio", d->variance_ratio);
+    set_finite(a, o, "missing_delta", d->missing_delta);
+    set_finite(a, o, "outside_delta", d->outside_delta);
+    if (c->spec.kind == CELLS_CATEGORICAL) {
+        set_finite(a, o, "chi2", d->chi2.statistic);
+        set_finite(a, o, "chi2_p", d->chi2.p);
+    }
+}
+
+static struct json *suspect_json(const struct monitor *mo, const struct drift_suspect *r,
+                                 struct arena *a)
 {
     const struct watch_column *c = &mo->columns[r->suspect.feature];
     struct json *o = json_new_object(a);
@@ -60,113 +92,197 @@ static struct json *suspect_json(const struct monitor *mo, const struct ranked *
                  edetector_template_text(a, &c->bank.template[r->suspect.template]));
     json_set_bool(a, o, S("selected"), r->suspect.selected);
     set_finite(a, o, "evidence", r->suspect.evidence);
-    set_finite(a, o, "impact", r->impact);
+    set_finite(a, o, "impact", c->is_output ? NAN : r->impact);
     json_set_int(a, o, S("rows_ago"), (int64_t)r->suspect.rows_ago);
-    json_set_int(a, o, S("n"), (int64_t)r->dist.rows);
-    set_finite(a, o, "psi", r->dist.psi);
-    set_finite(a, o, "ks", r->dist.ks);
-    set_finite(a, o, "js", r->dist.js);
-    set_finite(a, o, "kl", r->dist.kl);
-    set_finite(a, o, "wasserstein_sd", r->dist.wasserstein);
-    set_finite(a, o, "mean_delta_sd", r->dist.mean_delta_sd);
-    set_finite(a, o, "missing_delta", r->dist.missing_delta);
-    set_finite(a, o, "outside_delta", r->dist.outside_delta);
+    set_sizes(c, &r->dist, o, a);
     json_set_str(a, o, S("severity"),
-                 str_of(drift_severity_name(drift_severity_of(r->dist.psi, &mo->cfg.bands))));
+                 str_of(drift_severity_name(drift_severity_of(r->psi, &mo->cfg.bands))));
     return o;
 }
 
-/* Drift alone is for a ticket; with predictions or labels moving too it is for people at night. */
-static str urgency(const struct monitor *mo, const struct drift_event *ev,
-                   const struct ranked *list, size_t n)
-{
-    bool proxy = strcmp(ev->kind, "concept") == 0;
+/* --- Who is woken ----------------------------------------------------------------------------- */
 
-    for (size_t i = 0; i < n; i++)
-        proxy |= list[i].suspect.selected && mo->columns[list[i].suspect.feature].is_output;
-    if (str_eq(mo->cfg.page_on, S("never")))
-        return S("ticket");
-    if (str_eq(mo->cfg.page_on, S("severe")))
-        return ev->severity == DRIFT_SEVERE ? S("page") : S("ticket");
-    return proxy && ev->severity >= DRIFT_MODERATE ? S("page") : S("ticket");
+static bool is_over(const struct watch_column *c)
+{
+    return c->last.outcome == WINDOW_PENDING || c->last.outcome == WINDOW_ALERT;
 }
 
-static struct json *data_json(struct monitor *mo, const struct drift_event *ev, struct arena *a,
-                              str *ret_first)
+/* Columns that have moved: by evidence, or by the last window. */
+static uint32_t moved(const struct monitor *mo, const struct drift_suspect *list, size_t n,
+                      bool outputs)
 {
-    struct ranked list[SUSPECTS_MAX];
-    size_t n = rank(mo, list);
-    struct json *o = json_new_object(a), *latency, *window, *features;
+    uint32_t found = 0;
 
-    *ret_first = n && strcmp(ev->kind, "concept") != 0 ? mo->columns[list[0].suspect.feature].name
-                                                       : STR_NULL;
+    for (uint32_t i = 0; i < mo->column_count; i++) {
+        const struct watch_column *c = &mo->columns[i];
+        bool is = !c->ignored && is_over(c);
+
+        for (size_t k = 0; k < n; k++)
+            is |= list[k].suspect.selected && list[k].suspect.feature == i;
+        found += is && c->is_output == outputs;
+    }
+    return found;
+}
+
+/* Drift alone is for a ticket; with predictions or labels moving too it is for people at night. */
+static str urgency(const struct monitor *mo, const struct drift_story *story, uint32_t outputs)
+{
+    bool page = story->severity == DRIFT_SEVERE;
+
+    if (mo->cfg.page_on == PAGE_NEVER)
+        return S("ticket");
+    if (mo->cfg.page_on == PAGE_CO_OCCURRENCE)
+        page = (outputs || story->labels) && story->severity >= DRIFT_MODERATE;
+    return page ? S("page") : S("ticket");
+}
+
+/* At least one feature, and at least the share that the project names. */
+static void set_counts(const struct monitor *mo, uint32_t features, uint32_t outputs,
+                       struct json *o, struct arena *a)
+{
+    uint32_t watched = 0, need;
+
+    for (uint32_t i = 0; i < mo->column_count; i++)
+        watched += !mo->columns[i].is_output && !mo->columns[i].ignored && mo->columns[i].has_spec;
+    need = MAX((uint32_t)ceil(mo->cfg.share * watched - 1e-9), 1u);
+    json_set_int(a, o, S("features_watched"), watched);
+    json_set_int(a, o, S("features_drifting"), features);
+    json_set_int(a, o, S("features_needed"), need);
+    json_set_bool(a, o, S("model_drifted"), features >= need);
+    json_set_bool(a, o, S("outputs_drifting"), outputs > 0);
+}
+
+/* --- The fact --------------------------------------------------------------------------------- */
+
+static void set_times(const struct monitor *mo, const struct drift_event *ev,
+                      const struct drift_story *story, struct json *o, struct arena *a)
+{
+    struct json *window = json_set(o, S("window"), json_new_object(a)), *latency;
+    int64_t until = ev->type == FACT_DRIFT_DETECTED ? story->detected_ns : ev->wall_ns;
+
+    json_set_int(a, window, S("from_ns"), ev->from_ns);
+    json_set_int(a, window, S("to_ns"), ev->wall_ns);
+    latency = json_set(o, S("detection_latency"), json_new_object(a));
+    json_set_int(a, latency, S("rows"), (int64_t)(mo->rows - story->began_rows));
+    json_set_real(a, latency, S("seconds"), (double)MAX(until - story->began_ns, INT64_C(0)) / 1e9);
+    json_set_int(a, o, S("began_ns"), story->began_ns);
+    json_set_int(a, o, S("first_breach_ns"), story->detected_ns);
+    if (story->confirmed)
+        json_set_int(a, o, S("confirmed_ns"), story->confirmed_ns);
+    if (ev->type == FACT_DRIFT_CLEARED)
+        json_set_int(a, o, S("lasted_ms"),
+                     MAX(ev->wall_ns - story->detected_ns, INT64_C(0)) / NS_PER_MS);
+}
+
+static const struct watch_column *subject_of(const struct monitor *mo, const struct drift_event *ev,
+                                             const struct drift_suspect *list, size_t n)
+{
+    if (ev->concept || ev->type == FACT_DRIFT_CLEARED)
+        return NULL;
+    if (ev->column >= 0)
+        return &mo->columns[ev->column];
+    return n ? &mo->columns[list[0].suspect.feature] : NULL;
+}
+
+static void set_what(const struct monitor *mo, const struct drift_event *ev,
+                     const struct watch_column *about, struct json *o, struct arena *a)
+{
     json_set_str(a, o, S("monitor"), mo->cfg.name);
     json_set_str(a, o, S("endpoint"), mo->cfg.endpoint);
     json_set_str(a, o, S("model"), mo->cfg.model);
     json_set_str(a, o, S("version"), mo->version);
-    if (ret_first->n)
-        json_set_str(a, o, S("feature"), *ret_first);
-    json_set_str(a, o, S("kind"), str_of(ev->kind));
+    if (about)
+        json_set_str(a, o, S("feature"), about->name);
+    json_set_str(a, o, S("kind"),
+                 ev->concept                 ? S("concept")
+                 : about && about->is_output ? S("prediction")
+                                             : S("feature"));
     json_set_str(a, o, S("metric"), str_of(ev->metric));
+    json_set_str(a, o, S("statistic"), str_of(ev->metric));
     set_finite(a, o, "value", ev->value);
     set_finite(a, o, "threshold", ev->threshold);
-    json_set_str(a, o, S("severity"), str_of(drift_severity_name(ev->severity)));
-    json_set_str(a, o, S("urgency"), urgency(mo, ev, list, n));
     json_set_int(a, o, S("consecutive"), ev->consecutive);
-    json_set_int(a, o, S("n"), n ? (int64_t)list[0].dist.rows : 0);
-    json_set_bool(a, o, S("confirmed"), mo->confirmed);
+}
+
+static void set_labels(const struct monitor *mo, struct json *o, struct arena *a)
+{
+    if (!mo->label_reference)
+        return;
+    set_finite(a, o, "reference_error_rate", mo->label_ref_risk);
+    set_finite(a, o, "recent_error_rate", monitor_recent_risk(mo));
+    json_set_int(a, o, S("recent_labels"), mo->recent_labels);
+}
+
+/* What the number `value` was taken from. */
+static int64_t sample(const struct monitor *mo, const struct drift_event *ev,
+                      const struct drift_suspect *list, size_t n)
+{
+    if (ev->concept)
+        return mo->recent_labels;
+    if (ev->column >= 0)
+        return (int64_t)mo->columns[ev->column].last.rows;
+    return n ? (int64_t)list[0].dist.rows : 0;
+}
+
+static struct json *data_json(const struct monitor *mo, const struct drift_event *ev,
+                              const struct drift_story *story, const struct drift_suspect *list,
+                              size_t n, struct arena *a)
+{
+    uint32_t features_moved = moved(mo, list, n, false), outputs_moved = moved(mo, list, n, true);
+    struct json *o = json_new_object(a), *features;
+
+    set_what(mo, ev, subject_of(mo, ev, list, n), o, a);
+    json_set_str(a, o, S("severity"), str_of(drift_severity_name(story->severity)));
+    json_set_str(a, o, S("urgency"), urgency(mo, story, outputs_moved));
+    json_set_bool(a, o, S("confirmed"), story->confirmed);
+    json_set_bool(a, o, S("labels_worse"), story->labels);
+    json_set_int(a, o, S("n"), sample(mo, ev, list, n));
     json_set_int(a, o, S("rows"), (int64_t)mo->rows);
     set_finite(a, o, "rows_per_s", mo->rate);
-    window = json_set(o, S("window"), json_new_object(a));
-    json_set_int(a, window, S("from_ns"), ev->from_ns);
-    json_set_int(a, window, S("to_ns"), ev->wall_ns);
-    latency = json_set(o, S("detection_latency"), json_new_object(a));
-    json_set_int(a, latency, S("rows"), (int64_t)ev->rows_ago);
-    set_finite(a, latency, "seconds", mo->rate > 0 ? (double)ev->rows_ago / mo->rate : NAN);
-    if (mo->label_reference) {
-        set_finite(a, o, "reference_error_rate", mo->label_ref_risk);
-        if (mo->recent_labels > 0)
-            set_finite(a, o, "recent_error_rate",
-                       (double)mo->recent_errors / (double)mo->recent_labels);
-    }
+    set_counts(mo, features_moved, outputs_moved, o, a);
+    set_times(mo, ev, story, o, a);
+    set_labels(mo, o, a);
     features = json_set(o, S("features"), json_new_array(a));
     for (size_t i = 0; i < n; i++)
         json_push(features, suspect_json(mo, &list[i], a));
     return o;
 }
 
-static str reason_of(const struct monitor *mo, const struct drift_event *ev, str first,
-                     struct arena *a)
+static str reason_of(const struct monitor *mo, const struct drift_event *ev,
+                     const struct watch_column *about, struct arena *a)
 {
+    str name = about ? about->name : S("?");
+
+    if (ev->reason.n)
+        return ev->reason;
     if (ev->type == FACT_DRIFT_CLEARED)
         return arena_printf(a, "%u quiet windows in a row", ev->consecutive);
-    if (strcmp(ev->kind, "concept") == 0)
+    if (ev->concept)
         return arena_printf(a, "error rate %.3f on labels, reference %.3f", ev->value,
                             mo->label_ref_risk);
-    if (ev->type == FACT_DRIFT_ESCALATED)
-        return arena_printf(a, "confirmed: psi %.2f over %u windows in a row", ev->value,
-                            ev->consecutive);
+    if (ev->column >= 0)
+        return arena_printf(a, "'" STR_F "' confirmed: psi %.2f, %u windows in a row", STR_A(name),
+                            ev->value, ev->consecutive);
     return arena_printf(a, "'" STR_F "' changed: evidence %.3g against a budget of %.3g rows",
-                        STR_A(first), ev->value, ev->threshold);
+                        STR_A(name), ev->value, ev->threshold);
 }
 
-int drift_fact_append(struct monitor *mo, struct meta *m, const struct drift_event *ev,
-                      struct err *e)
+int drift_fact_append(const struct monitor *mo, struct meta *m, const struct drift_event *ev,
+                      struct drift_story *story, struct err *e)
 {
+    struct drift_suspect list[SUSPECTS_MAX];
+    size_t n = monitor_rank(mo, list);
     AUTO(arena_done) struct arena a;
     struct fact_new fact = {.type = ev->type, .actor = S("weir")};
     struct fact_ref ref;
-    struct json *data;
-    str first;
 
     arena_init(&a, 0);
-    data = data_json(mo, ev, &a, &first);
     fact.subject = arena_printf(&a, "endpoint/" STR_F, STR_A(mo->cfg.endpoint));
-    fact.reason = reason_of(mo, ev, first, &a);
-    fact.correlation = str_of(mo->correlation);
-    fact.data = data;
+    fact.reason = reason_of(mo, ev, subject_of(mo, ev, list, n), &a);
+    fact.correlation = str_of(story->correlation);
+    fact.data = data_json(mo, ev, story, list, n, &a);
     TRY(journal_append(m, &fact, &ref, e));
-    if (!mo->correlation[0]) /* the first fact of the story gives it its name */
-        memcpy(mo->correlation, ref.id, sizeof(mo->correlation));
+    if (!story->correlation[0]) /* the first fact of the story gives it its name */
+        memcpy(story->correlation, ref.id, sizeof(story->correlation));
     return 0;
 }

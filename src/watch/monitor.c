@@ -4,15 +4,26 @@
  *
  *   WARMING  -- first rows --------------------------> OK
  *   OK       -- evidence reaches the budget ---------> DRIFTING   drift.detected
- *   DRIFTING -- more severe, or confirmed -----------> DRIFTING   drift.escalated
- *   DRIFTING -- `sustained` quiet windows in a row --> OK         drift.cleared
+ *   DRIFTING -- more severe, confirmed, or the other
+ *               kind of evidence too ----------------> DRIFTING   drift.escalated
+ *   DRIFTING -- `sustained` quiet windows in a row,
+ *               or the version no longer answers ----> OK         drift.cleared
  *
- * While DRIFTING the detectors are held at rest: one change is one alarm. They start anew when it
- * is over, or with the next version, which has a reference of its own.
+ * Columns (features and outputs) and labels are two kinds of evidence with shares of one budget.
+ * What has alarmed is at rest until the drift is over: one change is one alarm. The other kind goes
+ * on, because data that moved and answers that got worse are more than either alone.
  *
- * The budget in rows of a budget given in time is the traffic's own rate times that time. The rate
- * is measured over stretches with traffic, slowly (RATE_MEMORY_S), and a fall of it does not lower
- * the budget within a digest: the larger of the old and the new rate counts, decaying.
+ * A fact comes first, the new state after it: when the journal cannot be written the evidence still
+ * stands over its budget, and the alarm is tried again with the next digest.
+ *
+ * The budget in rows of a budget given in time is the endpoint's rate times that time; its versions
+ * alarm each on rows of their own, so together no oftener than once in that time. The rate is a
+ * decaying mean over all gateways. Gaps count as RATE_GAP_S at most, so that a night without
+ * traffic does not make the first minutes of the morning cheap.
+ *
+ * Labels: a correction changes the count of errors without a label that joined, and may concern any
+ * earlier row. Only errors that must belong to labels of this very digest are bet on, which can
+ * understate evidence and never makes it up.
  */
 #include "base/time.h"
 #include "watch/priv.h"
@@ -20,35 +31,34 @@
 #include <math.h>
 
 #define RATE_MEMORY_S 600.0
+#define RATE_GAP_S 60.0
+#define RATE_LEAST_S 0.1  /* the first digest is not one instant */
+#define BUDGET_LEAST 100  /* rows */
+#define SHARE_LABELS 0.25 /* of the budget, where columns are watched too */
 #define LABEL_MEMORY 2000 /* labels over which the recent error rate is taken */
-#define SHARE_LABELS 0.25 /* of the budget, as in profile.c */
+#define LABELS_FOR_BAD 100
 
 /* --- Budget ----------------------------------------------------------------------------------- */
 
-static void measure_rate(struct monitor *mo, uint64_t rows, double seconds)
+static void measure_rate(struct monitor *mo, uint64_t rows, double span_s, int64_t mono_ns)
 {
-    double now = seconds > 0 ? (double)rows / seconds : 0, keep;
+    double s = mo->last_mono_ns ? (double)(mono_ns - mo->last_mono_ns) / 1e9 : span_s, keep;
 
-    if (!rows || seconds <= 0)
-        return;
-    keep = exp(-seconds / RATE_MEMORY_S);
-    mo->rate =
-        MAX(now > mo->rate && mo->rows < 10000 ? now : mo->rate * keep + now * (1 - keep), 1e-9);
+    s = CLAMP(s, 0.0, RATE_GAP_S);
+    keep = exp(-s / RATE_MEMORY_S);
+    mo->rate_rows = mo->rate_rows * keep + (double)rows;
+    mo->rate_s = mo->rate_s * keep + s;
+    mo->rate = mo->rate_rows / MAX(mo->rate_s, RATE_LEAST_S);
 }
 
-static double budget_rows(const struct monitor *mo)
+static void set_budgets(struct monitor *mo, double other_rate)
 {
-    double rows =
-        mo->cfg.rows > 0 ? mo->cfg.rows : edetector_budget_rows(mo->rate, mo->cfg.one_in_s);
+    double all = mo->cfg.rows > 0 ? mo->cfg.rows
+                                  : edetector_budget_rows(mo->rate + other_rate, mo->cfg.one_in_s);
+    double labels = !mo->label_reference ? 0 : mo->detecting ? SHARE_LABELS : 1;
 
-    return MAX(rows, 100);
-}
-
-static void set_budgets(struct monitor *mo)
-{
-    double all = budget_rows(mo), labels = mo->label_reference ? SHARE_LABELS : 0;
-
-    mo->detect.budget_rows = all / (1 - labels);
+    all = MAX(all, BUDGET_LEAST);
+    mo->detect.budget_rows = labels < 1 ? all / (1 - labels) : INFINITY;
     mo->labels.budget_rows = labels > 0 ? all / labels : INFINITY;
 }
 
@@ -87,37 +97,55 @@ void monitor_recent(const struct monitor *mo, uint32_t i, uint64_t rows_ago, str
 
 /* --- Alarms ----------------------------------------------------------------------------------- */
 
-static NODISCARD int enter_drift(struct monitor *mo, struct meta *m, struct drift_event *ev,
-                                 struct err *e)
+/* The fact, then the state. */
+static NODISCARD int tell(struct monitor *mo, struct meta *m, const struct drift_event *ev,
+                          struct drift_story *story, struct err *e)
 {
+    TRY(drift_fact_append(mo, m, ev, story, e));
+    mo->story = *story;
     mo->state = MONITOR_DRIFTING;
-    mo->severity = ev->severity;
-    mo->drift_ns = ev->wall_ns;
-    mo->confirmed = false;
-    mo->quiet_windows = 0;
+    return 0;
+}
+
+static NODISCARD int alarm(struct monitor *mo, struct meta *m, struct drift_event *ev,
+                           struct drift_story *story, uint64_t rows_ago, double rows_per_s,
+                           struct err *e)
+{
+    double ago_s = rows_per_s > 0 ? (double)rows_ago / rows_per_s : 0;
+
+    ev->type = mo->state == MONITOR_DRIFTING ? FACT_DRIFT_ESCALATED : FACT_DRIFT_DETECTED;
+    story->quiet_windows = 0;
+    if (ev->type == FACT_DRIFT_DETECTED) {
+        story->began_rows = mo->rows - MIN(rows_ago, mo->rows);
+        story->began_ns = ev->wall_ns - (int64_t)(MIN(ago_s, 1e8) * 1e9);
+        story->detected_ns = ev->wall_ns;
+    }
+    TRY(tell(mo, m, ev, story, e));
     mo->alarms++;
-    mo->correlation[0] = '\0';
-    ev->type = FACT_DRIFT_DETECTED;
-    return drift_fact_append(mo, m, ev, e);
+    return 0;
 }
 
 static NODISCARD int alarm_columns(struct monitor *mo, struct meta *m, const struct digest *d,
                                    int64_t wall_ns, struct err *e)
 {
-    struct edetector_suspect top;
-    struct distance dist;
-    struct drift_event ev = {
-        .metric = "e-detector", .from_ns = d->from_wall_ns, .wall_ns = wall_ns};
+    struct drift_suspect list[SUSPECTS_MAX];
+    struct drift_story story = mo->story;
+    struct drift_event ev = {.column = -1,
+                             .metric = "e-detector",
+                             .value = edetector_endpoint_evidence(&mo->detect),
+                             .threshold = mo->detect.budget_rows,
+                             .from_ns = d->from_wall_ns,
+                             .wall_ns = wall_ns};
+    enum drift_severity severity = DRIFT_WATCH;
+    size_t n = monitor_rank(mo, list);
 
-    if (!edetector_endpoint_suspects(&mo->detect, 0, &top, 1))
+    if (!n)
         return 0;
-    monitor_recent(mo, top.feature, top.rows_ago, &dist);
-    ev.kind = mo->columns[top.feature].is_output ? "prediction" : "feature";
-    ev.value = edetector_endpoint_evidence(&mo->detect);
-    ev.threshold = mo->detect.budget_rows;
-    ev.rows_ago = top.rows_ago;
-    ev.severity = MAX(drift_severity_of(dist.psi, &mo->cfg.bands), DRIFT_WATCH);
-    return enter_drift(mo, m, &ev, e);
+    for (size_t i = 0; i < n && (i == 0 || list[i].suspect.selected); i++)
+        severity = MAX(severity, drift_severity_of(list[i].psi, &mo->cfg.bands));
+    story.columns = true;
+    story.severity = MAX(story.severity, severity);
+    return alarm(mo, m, &ev, &story, list[0].suspect.rows_ago, mo->rate, e);
 }
 
 /* How bad a rise of the error rate is: the bands of a performance drop. */
@@ -128,24 +156,31 @@ static enum drift_severity concept_severity(double excess)
     return MAX(drift_severity_of(excess, &bands), DRIFT_WATCH);
 }
 
-static double recent_risk(const struct monitor *mo)
+double monitor_recent_risk(const struct monitor *mo)
 {
-    return mo->recent_labels > 0 ? (double)mo->recent_errors / (double)mo->recent_labels : 0;
+    return mo->recent_labels > 0
+               ? (double)MAX(mo->recent_errors, INT64_C(0)) / (double)mo->recent_labels
+               : NAN;
 }
 
+/* The error rate since the rise, as far as the recent labels tell. */
 static NODISCARD int alarm_labels(struct monitor *mo, struct meta *m, const struct digest *d,
                                   int64_t wall_ns, struct err *e)
 {
-    struct drift_event ev = {.kind = "concept",
+    struct drift_story story = mo->story;
+    double risk = monitor_recent_risk(mo);
+    double labels_per_s = mo->rate * (double)mo->labels_n / (double)MAX(mo->rows, UINT64_C(1));
+    struct drift_event ev = {.concept = true,
+                             .column = -1,
                              .metric = "error_rate",
-                             .value = recent_risk(mo),
+                             .value = risk,
                              .threshold = mo->labels.m0,
-                             .severity = concept_severity(recent_risk(mo) - mo->label_ref_risk),
-                             .rows_ago = betting_rows_ago(&mo->labels),
                              .from_ns = d->from_wall_ns,
                              .wall_ns = wall_ns};
 
-    return enter_drift(mo, m, &ev, e);
+    story.labels = true;
+    story.severity = MAX(story.severity, concept_severity(risk - mo->label_ref_risk));
+    return alarm(mo, m, &ev, &story, betting_rows_ago(&mo->labels), labels_per_s, e);
 }
 
 static void fold_labels(struct monitor *mo, const struct digest_labels *l)
@@ -160,73 +195,45 @@ static void fold_labels(struct monitor *mo, const struct digest_labels *l)
     }
 }
 
-/* --- Windows: severity, confirmation, the end of a drift -----------------------------------------
- */
-
-struct window_sum {
-    uint32_t ended, over, alerting, judged;
-    enum drift_severity severity;
-    uint32_t streak;
-};
-
-static void push_windows(struct monitor *mo, const struct digest_series *s, int64_t wall_ns,
-                         struct window_sum *sum)
-{
-    for (uint32_t i = 0; i < mo->column_count; i++) {
-        struct watch_column *c = &mo->columns[i];
-        struct window_report r;
-
-        if (!c->has_spec || c->ignored || !s->cells)
-            continue;
-        r = window_push(&c->window, &c->spec, &s->cells[i], wall_ns, window_metric_psi);
-        if (r.outcome == WINDOW_OPEN)
-            continue;
-        c->last = r;
-        sum->ended++;
-        sum->judged += r.outcome != WINDOW_TOO_FEW;
-        sum->over += r.outcome == WINDOW_PENDING || r.outcome == WINDOW_ALERT;
-        sum->alerting += r.outcome == WINDOW_ALERT;
-        sum->severity = MAX(sum->severity, r.severity);
-        sum->streak = MAX(sum->streak, r.streak);
-    }
-}
+/* --- The course of a drift -------------------------------------------------------------------- */
 
 static NODISCARD int escalate(struct monitor *mo, struct meta *m, const struct window_sum *sum,
-                              const struct digest *d, int64_t wall_ns, struct err *e)
+                              struct err *e)
 {
+    struct drift_story story = mo->story;
     struct drift_event ev = {.type = FACT_DRIFT_ESCALATED,
-                             .kind = "feature",
+                             .column = sum->worst,
                              .metric = "psi",
+                             .value = mo->columns[sum->worst].last.value,
                              .threshold = mo->cfg.bands.watch,
-                             .severity = MAX(sum->severity, mo->severity),
                              .consecutive = sum->streak,
-                             .from_ns = d->from_wall_ns,
-                             .wall_ns = wall_ns};
+                             .from_ns = mo->ended_from,
+                             .wall_ns = mo->ended_to};
 
-    for (uint32_t i = 0; i < mo->column_count; i++)
-        if (mo->columns[i].last.outcome == WINDOW_ALERT && mo->columns[i].last.value > ev.value) {
-            ev.value = mo->columns[i].last.value;
-            ev.kind = mo->columns[i].is_output ? "prediction" : "feature";
-        }
-    mo->severity = ev.severity;
-    mo->confirmed = true;
-    return drift_fact_append(mo, m, &ev, e);
+    story.severity = MAX(sum->severity, story.severity);
+    if (!story.confirmed)
+        story.confirmed_ns = mo->ended_to;
+    story.confirmed = true;
+    return tell(mo, m, &ev, &story, e);
 }
 
-static NODISCARD int clear(struct monitor *mo, struct meta *m, const struct digest *d,
-                           int64_t wall_ns, struct err *e)
+int monitor_close(struct monitor *mo, struct meta *m, int64_t wall_ns, str reason, struct err *e)
 {
     struct drift_event ev = {.type = FACT_DRIFT_CLEARED,
-                             .kind = "feature",
+                             .concept = mo->story.labels && !mo->story.columns,
+                             .column = -1,
                              .metric = "psi",
                              .threshold = mo->cfg.bands.watch,
-                             .consecutive = mo->quiet_windows,
-                             .from_ns = d->from_wall_ns,
-                             .wall_ns = wall_ns};
+                             .consecutive = mo->story.quiet_windows,
+                             .from_ns = mo->ended_from,
+                             .wall_ns = wall_ns,
+                             .reason = reason};
 
-    TRY(drift_fact_append(mo, m, &ev, e));
+    if (mo->state != MONITOR_DRIFTING)
+        return 0;
+    TRY(drift_fact_append(mo, m, &ev, &mo->story, e));
     mo->state = MONITOR_OK;
-    mo->severity = DRIFT_OK;
+    mo->story = (struct drift_story){0};
     if (mo->detecting)
         edetector_endpoint_reset(&mo->detect);
     if (mo->label_reference)
@@ -236,19 +243,20 @@ static NODISCARD int clear(struct monitor *mo, struct meta *m, const struct dige
 
 static bool labels_are_bad(const struct monitor *mo)
 {
-    return mo->label_reference && mo->recent_labels >= 100 && recent_risk(mo) > mo->labels.m0;
+    return mo->label_reference && mo->recent_labels >= LABELS_FOR_BAD &&
+           monitor_recent_risk(mo) > mo->labels.m0;
 }
 
 static NODISCARD int judge_windows(struct monitor *mo, struct meta *m, const struct window_sum *sum,
-                                   const struct digest *d, int64_t wall_ns, struct err *e)
+                                   int64_t wall_ns, struct err *e)
 {
     if (mo->state != MONITOR_DRIFTING || !sum->judged)
         return 0;
-    mo->quiet_windows = sum->over || labels_are_bad(mo) ? 0 : mo->quiet_windows + 1;
-    if (mo->quiet_windows >= mo->cfg.sustained)
-        return clear(mo, m, d, wall_ns, e);
-    if (sum->alerting && (!mo->confirmed || sum->severity > mo->severity))
-        return escalate(mo, m, sum, d, wall_ns, e);
+    mo->story.quiet_windows = sum->over || labels_are_bad(mo) ? 0 : mo->story.quiet_windows + 1;
+    if (mo->story.quiet_windows >= mo->cfg.sustained)
+        return monitor_close(mo, m, wall_ns, STR_NULL, e);
+    if (sum->worst >= 0 && (!mo->story.confirmed || sum->severity > mo->story.severity))
+        return escalate(mo, m, sum, e);
     return 0;
 }
 
@@ -261,44 +269,64 @@ static bool columns_alarm(struct monitor *mo, const struct digest_series *s)
     if (!mo->detecting || !s->cells)
         return false;
     for (uint32_t i = 0; i < mo->column_count; i++)
-        cells[i] = mo->columns[i].has_spec ? &s->cells[i] : NULL;
+        cells[i] = mo->columns[i].has_bank ? &s->cells[i] : NULL;
     return edetector_endpoint_block(&mo->detect, cells);
+}
+
+static bool labels_alarm(struct monitor *mo, const struct digest_labels *l)
+{
+    int64_t sure = l->errors - MAX(l->corrected, INT64_C(0));
+
+    if (!mo->label_reference || l->joined <= 0)
+        return false;
+    return betting_block(&mo->labels, (uint64_t)l->joined,
+                         (double)CLAMP(sure, INT64_C(0), l->joined));
 }
 
 static NODISCARD int detect(struct monitor *mo, struct meta *m, const struct digest *d,
                             const struct digest_series *s, int64_t wall_ns, struct err *e)
 {
-    bool columns, labels;
+    bool columns = !mo->story.columns && columns_alarm(mo, s);
+    bool labels = !mo->story.labels && labels_alarm(mo, &s->labels);
 
-    if (mo->state == MONITOR_DRIFTING)
-        return 0;
-    columns = columns_alarm(mo, s);
-    labels = mo->label_reference && s->labels.joined > 0 &&
-             betting_block(&mo->labels, (uint64_t)s->labels.joined,
-                           (double)CLAMP(s->labels.errors, INT64_C(0), s->labels.joined));
     if (columns)
-        return alarm_columns(mo, m, d, wall_ns, e);
+        TRY(alarm_columns(mo, m, d, wall_ns, e));
     return labels ? alarm_labels(mo, m, d, wall_ns, e) : 0;
 }
 
-int monitor_fold(struct monitor *mo, struct meta *m, const struct digest *d,
-                 const struct digest_series *s, int64_t wall_ns, struct err *e)
+/* Counts of columns that the profile does not know cannot be compared with it. */
+static bool fits(struct monitor *mo, const struct digest_series *s)
 {
-    struct window_sum sum = {0};
+    if (s->column_count == mo->column_count && s->feature_count == mo->feature_count)
+        return true;
+    mo->no_profile =
+        arena_printf(&mo->arena,
+                     "its records have %u features and %u columns, its profile %u and %u: "
+                     "register it again",
+                     s->feature_count, s->column_count, mo->feature_count, mo->column_count);
+    return false;
+}
 
-    if (!mo->first_ns)
-        mo->first_ns = wall_ns;
-    mo->last_ns = wall_ns;
-    measure_rate(mo, s->rows, (double)(d->to_wall_ns - d->from_wall_ns) / 1e9);
+int monitor_fold(struct monitor *mo, struct meta *m, const struct digest *d,
+                 const struct digest_series *s, double other_rate, int64_t wall_ns, struct err *e)
+{
+    int64_t mono = time_mono_ns();
+    struct window_sum sum;
+
+    measure_rate(mo, s->rows, (double)(d->to_wall_ns - d->from_wall_ns) / 1e9, mono);
+    mo->last_mono_ns = MAX(mono, 1);
+    if (s->rows)
+        mo->rows_mono_ns = MAX(mono, 1);
     mo->rows += s->rows;
     if (mo->state == MONITOR_WARMING && s->rows)
         mo->state = MONITOR_OK;
-    if (mo->no_profile.n || s->column_count != mo->column_count)
+    if (mo->no_profile.n || !fits(mo, s))
         return 0;
-    keep_block(mo, s);
+    if (s->rows)
+        keep_block(mo, s);
     fold_labels(mo, &s->labels);
-    set_budgets(mo);
+    set_budgets(mo, other_rate);
     TRY(detect(mo, m, d, s, wall_ns, e));
-    push_windows(mo, s, wall_ns, &sum);
-    return judge_windows(mo, m, &sum, d, wall_ns, e);
+    monitor_windows(mo, s, wall_ns, &sum);
+    return judge_windows(mo, m, &sum, wall_ns, e);
 }

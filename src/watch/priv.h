@@ -9,6 +9,8 @@
 
 #define BLOCKS_KEPT 16 /* digests whose cells are kept, to measure what came after a change */
 
+enum page_on { PAGE_CO_OCCURRENCE, PAGE_SEVERE, PAGE_NEVER };
+
 /* What a monitor is told by the project. */
 struct monitor_config {
     str name, endpoint, model;
@@ -21,9 +23,11 @@ struct monitor_config {
     double share; /* of the features that must drift for "the model drifted" */
     bool outputs;
     double label_tolerance;
-    str page_on;
+    enum page_on page_on;
     const struct json *features; /* overrides by name */
-    str text;                    /* canonical JSON: equal text, equal settings */
+    /* Canonical JSON of the settings on which evidence depends, so without bands, share and
+     * page_on: equal text, and what was gathered still counts. */
+    str text;
 };
 
 struct watch_column {
@@ -40,15 +44,28 @@ struct watch_column {
 
 enum monitor_state { MONITOR_WARMING, MONITOR_OK, MONITOR_DRIFTING };
 
+/* One drift, from its first fact to its last. All zero: none. */
+struct drift_story {
+    bool columns, labels; /* whose evidence reached its budget */
+    bool confirmed;       /* by windows in a row */
+    enum drift_severity severity;
+    uint64_t began_rows;    /* value of monitor.rows when it seems to have begun */
+    int64_t began_ns;       /* the same as a time */
+    int64_t detected_ns;    /* the budget was reached: the first breach */
+    int64_t confirmed_ns;   /* 0: not yet */
+    uint32_t quiet_windows; /* in a row */
+    char correlation[UUID_SIZE];
+};
+
 struct monitor {
     struct monitor *next;
     struct arena arena;
-    struct monitor_config cfg;
+    struct monitor_config cfg; /* strings and trees: copies in the arena */
     str version;
     str no_profile; /* why this version cannot be watched, or empty */
     enum monitor_state state;
     struct watch_column *columns;
-    uint32_t column_count;
+    uint32_t column_count, feature_count;
     struct edetector_endpoint detect;
     bool detecting;
     struct betting labels;
@@ -58,15 +75,19 @@ struct monitor {
     int64_t labels_n, label_errors;       /* since the monitor began */
     int64_t recent_labels, recent_errors; /* decaying, for the severity of concept drift */
     uint64_t rows, alarms;
-    double rate; /* rows per second while there is traffic */
+    double rate;              /* rows per second of this version */
+    double rate_rows, rate_s; /* decaying sums behind it */
     uint64_t block_rows[BLOCKS_KEPT];
-    uint32_t block_at; /* next place in the rings */
-    int64_t first_ns, last_ns;
-    enum drift_severity severity;
-    int64_t drift_ns; /* when the present drift was detected */
-    bool confirmed;
-    uint32_t quiet_windows;      /* in a row, while drifting */
-    char correlation[UUID_SIZE]; /* of the present drift's story */
+    uint32_t block_at;            /* next place in the rings */
+    int64_t made_mono_ns;         /* when the monitor was made */
+    int64_t last_mono_ns;         /* of the last digest */
+    int64_t rows_mono_ns;         /* of the last digest with rows */
+    int64_t window_mono_ns;       /* when the open window began; 0: none is open */
+    int64_t window_ns;            /* the same by the wall clock */
+    uint64_t window_rows;         /* in the open window */
+    int64_t window_no;            /* of the open window: the clock that the columns' windows see */
+    int64_t ended_from, ended_to; /* the last window that was judged, by the wall clock */
+    struct drift_story story;
 };
 
 /* Reads the settings of all monitors of a project into the arena. */
@@ -80,8 +101,29 @@ NODISCARD int monitor_new(struct blobs *blobs, struct meta *m, const struct moni
 void monitor_free(struct monitor *mo); /* accepts NULL */
 DEFINE_AUTO_PTR(struct monitor, monitor_free)
 
+/* Takes over those settings of an equal `text` on which no evidence depends. */
+void monitor_retune(struct monitor *mo, const struct monitor_config *cfg);
+
+/* other_rate: rows per second of the endpoint's other versions, which share its budget. */
 NODISCARD int monitor_fold(struct monitor *mo, struct meta *m, const struct digest *d,
-                           const struct digest_series *s, int64_t wall_ns, struct err *e);
+                           const struct digest_series *s, double other_rate, int64_t wall_ns,
+                           struct err *e);
+/* Ends a drift of which nothing more will be heard; reason says why. Nothing when there is none. */
+NODISCARD int monitor_close(struct monitor *mo, struct meta *m, int64_t wall_ns, str reason,
+                            struct err *e);
+
+/* windows.c: what the window that just ended says of all columns together. */
+struct window_sum {
+    bool judged; /* a window has ended with enough rows */
+    uint32_t over, alerting, streak;
+    uint32_t features_over, outputs_over;
+    int worst; /* the alerting column with the largest value, or -1 */
+    enum drift_severity severity;
+};
+void monitor_windows(struct monitor *mo, const struct digest_series *s, int64_t wall_ns,
+                     struct window_sum *ret);
+/* PSI less what chance alone gives with so few rows; never below 0. What bands are applied to. */
+double drift_psi_excess(const struct cells_spec *spec, uint64_t rows, double psi);
 
 /* The list of a watch, for the report. */
 const struct monitor *watch_first(const struct watch *w);
@@ -89,16 +131,31 @@ const struct monitor *watch_first(const struct watch *w);
 /* What to say of a change: fact.c. */
 struct drift_event {
     enum fact_type type;
-    const char *kind;   /* "feature", "prediction", "concept" */
+    bool concept;       /* of labels, not of columns */
+    int column;         /* what it is about, or -1: the first of the ranking */
     const char *metric; /* what crossed its threshold */
     double value, threshold;
-    enum drift_severity severity;
-    uint64_t rows_ago;        /* the change began about so many rows ago */
-    int64_t from_ns, wall_ns; /* of the digest that crossed it, and its arrival */
+    int64_t from_ns, wall_ns; /* of what was judged, and the arrival of its last part */
     uint32_t consecutive;
-    const char *reason; /* one line, or NULL: made from the above */
+    str reason; /* empty: made from the above */
 };
-NODISCARD int drift_fact_append(struct monitor *mo, struct meta *m, const struct drift_event *ev,
+/* Appends the fact. `story` is what the drift will have become; its correlation is filled in by the
+ * first fact. The monitor is not changed. */
+NODISCARD int drift_fact_append(const struct monitor *mo, struct meta *m,
+                                const struct drift_event *ev, struct drift_story *story,
                                 struct err *e);
+
+/* The columns with the most evidence: first the features selected by e-BH, by impact (importance
+ * times PSI), then the outputs selected, then the rest by evidence. */
+#define SUSPECTS_MAX 16
+struct drift_suspect {
+    struct edetector_suspect suspect;
+    struct distance dist; /* of the rows since its change, as far as they are kept */
+    double psi;           /* drift_psi_excess() */
+    double impact;
+};
+size_t monitor_rank(const struct monitor *mo, struct drift_suspect ret[SUSPECTS_MAX]);
+
 /* The effect size of column i over the latest `rows_ago` rows (at least one digest). */
 void monitor_recent(const struct monitor *mo, uint32_t i, uint64_t rows_ago, struct distance *ret);
+double monitor_recent_risk(const struct monitor *mo); /* errors per label; NaN without labels */

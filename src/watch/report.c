@@ -11,35 +11,44 @@ static void put_finite(struct json_out *o, str key, double v)
         jo_kreal(o, key, v);
 }
 
-static void write_column(const struct monitor *mo, uint32_t i, double evidence, struct json_out *o)
+static void write_sizes(const struct watch_column *c, const struct distance *d, struct json_out *o)
+{
+    jo_kint(o, S("n"), (int64_t)d->rows);
+    put_finite(o, S("psi"), d->psi);
+    put_finite(o, S("psi_null"), d->psi_null);
+    put_finite(o, S("ks"), d->ks);
+    put_finite(o, S("ks_p"), d->ks_p);
+    put_finite(o, S("js"), d->js);
+    put_finite(o, S("kl"), d->kl);
+    put_finite(o, S("wasserstein_sd"), d->wasserstein);
+    put_finite(o, S("mean_delta_sd"), d->mean_delta_sd);
+    put_finite(o, S("variance_ratio"), d->variance_ratio);
+    put_finite(o, S("missing_delta"), d->missing_delta);
+    put_finite(o, S("outside_delta"), d->outside_delta);
+    if (c->spec.kind == CELLS_CATEGORICAL) {
+        put_finite(o, S("chi2"), d->chi2.statistic);
+        put_finite(o, S("chi2_p"), d->chi2.p);
+    }
+}
+
+static void write_column(const struct monitor *mo, uint32_t i, struct json_out *o)
 {
     const struct watch_column *c = &mo->columns[i];
+    bool judged = c->has_bank && mo->detecting && mo->detect.banks[i];
     struct distance d;
+    double psi;
 
     monitor_recent(mo, i, UINT64_MAX, &d);
+    psi = drift_psi_excess(&c->spec, d.rows, d.psi);
     jo_object(o);
     jo_kstr(o, S("feature"), c->name);
     jo_kstr(o, S("role"), c->is_output ? S("output") : S("feature"));
     jo_kbool(o, S("ignored"), c->ignored);
-    put_finite(o, S("evidence"), evidence);
-    jo_kint(o, S("n"), (int64_t)d.rows);
-    put_finite(o, S("psi"), d.psi);
-    put_finite(o, S("psi_null"), d.psi_null);
-    put_finite(o, S("ks"), d.ks);
-    put_finite(o, S("js"), d.js);
-    put_finite(o, S("kl"), d.kl);
-    put_finite(o, S("wasserstein_sd"), d.wasserstein);
-    put_finite(o, S("mean_delta_sd"), d.mean_delta_sd);
-    put_finite(o, S("variance_ratio"), d.variance_ratio);
-    if (c->spec.kind == CELLS_CATEGORICAL) {
-        put_finite(o, S("chi2"), d.chi2.statistic);
-        put_finite(o, S("chi2_p"), d.chi2.p);
-    }
-    put_finite(o, S("missing_delta"), d.missing_delta);
-    put_finite(o, S("outside_delta"), d.outside_delta);
+    put_finite(o, S("evidence"),
+               judged ? edetector_evidence(&c->bank, &mo->detect.detectors[i]) : NAN);
+    write_sizes(c, &d, o);
     jo_kint(o, S("windows_over"), c->last.streak);
-    jo_kstr(o, S("severity"),
-            str_of(drift_severity_name(drift_severity_of(d.psi, &mo->cfg.bands))));
+    jo_kstr(o, S("severity"), str_of(drift_severity_name(drift_severity_of(psi, &mo->cfg.bands))));
     jo_object_end(o);
 }
 
@@ -55,9 +64,36 @@ static void write_labels(const struct monitor *mo, struct json_out *o)
         put_finite(o, S("evidence"), betting_evidence(&mo->labels));
         put_finite(o, S("budget_rows"), mo->labels.budget_rows);
     }
-    if (mo->recent_labels > 0)
-        jo_kreal(o, S("recent_error_rate"), (double)mo->recent_errors / (double)mo->recent_labels);
+    put_finite(o, S("recent_error_rate"), monitor_recent_risk(mo));
     jo_object_end(o);
+}
+
+static void write_story(const struct drift_story *story, struct json_out *o)
+{
+    jo_kstr(o, S("severity"), str_of(drift_severity_name(story->severity)));
+    if (!story->detected_ns)
+        return;
+    jo_kint(o, S("began_ns"), story->began_ns);
+    jo_kint(o, S("first_breach_ns"), story->detected_ns);
+    jo_kbool(o, S("confirmed"), story->confirmed);
+    if (story->confirmed)
+        jo_kint(o, S("confirmed_ns"), story->confirmed_ns);
+    jo_kbool(o, S("labels_worse"), story->labels);
+    jo_kint(o, S("quiet_windows"), story->quiet_windows);
+    jo_kstr(o, S("correlation"), str_of(story->correlation));
+}
+
+static void write_evidence(const struct monitor *mo, struct json_out *o)
+{
+    jo_kint(o, S("rows"), (int64_t)mo->rows);
+    jo_kint(o, S("alarms"), (int64_t)mo->alarms);
+    jo_kreal(o, S("rows_per_s"), mo->rate);
+    if (mo->detecting) {
+        put_finite(o, S("evidence"), edetector_endpoint_evidence(&mo->detect));
+        put_finite(o, S("budget_rows"), mo->detect.budget_rows);
+    }
+    if (mo->cfg.rows <= 0)
+        jo_kreal(o, S("false_alarm_every_s"), mo->cfg.one_in_s);
 }
 
 static void write_monitor(const struct monitor *mo, struct json_out *o)
@@ -70,29 +106,14 @@ static void write_monitor(const struct monitor *mo, struct json_out *o)
     jo_kstr(o, S("state"), mo->no_profile.n ? S("unwatched") : str_of(state_names[mo->state]));
     if (mo->no_profile.n)
         jo_kstr(o, S("reason"), mo->no_profile);
-    jo_kstr(o, S("severity"), str_of(drift_severity_name(mo->severity)));
-    jo_kint(o, S("rows"), (int64_t)mo->rows);
-    jo_kint(o, S("alarms"), (int64_t)mo->alarms);
-    jo_kreal(o, S("rows_per_s"), mo->rate);
-    if (mo->detecting) {
-        put_finite(o, S("evidence"), edetector_endpoint_evidence(&mo->detect));
-        put_finite(o, S("budget_rows"), mo->detect.budget_rows);
-    }
-    if (mo->cfg.one_in_s > 0)
-        jo_kreal(o, S("false_alarm_every_s"), mo->cfg.one_in_s);
+    write_story(&mo->story, o);
+    write_evidence(mo, o);
     write_labels(mo, o);
     jo_key(o, S("features"));
     jo_array(o);
-    for (uint32_t i = 0; i < mo->column_count; i++) {
-        const struct watch_column *c = &mo->columns[i];
-
-        if (c->has_spec)
-            write_column(mo, i,
-                         c->has_bank && mo->detecting && mo->detect.banks[i]
-                             ? edetector_evidence(&c->bank, &mo->detect.detectors[i])
-                             : NAN,
-                         o);
-    }
+    for (uint32_t i = 0; i < mo->column_count; i++)
+        if (mo->columns[i].has_spec)
+            write_column(mo, i, o);
     jo_array_end(o);
     jo_object_end(o);
 }

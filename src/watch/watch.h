@@ -9,10 +9,11 @@
  * people know, and confirm it by windows in a row.
  *
  * States of a monitor: warming (no traffic yet), ok, drifting; see monitor.c. Facts:
- * drift.detected, drift.escalated (more severe, or confirmed by windows), drift.cleared.
+ * drift.detected (the first breach), drift.escalated (more severe, confirmed by windows, or labels
+ * worse too), drift.cleared. README.md tells what they hold.
  *
  * Control thread only. Evidence lives in memory: a restart of control begins it anew, which delays
- * an alarm and never fakes one.
+ * an alarm and never fakes one; a drift that was under way is then detected again, as a new story.
  */
 #pragma once
 
@@ -26,12 +27,14 @@ NODISCARD int watch_new(struct blobs *blobs, struct watch **ret_watch, struct er
 void watch_free(struct watch *w); /* accepts NULL */
 DEFINE_AUTO_PTR(struct watch, watch_free)
 
-/* The project that is applied now (normalised tree, copied). Monitors whose settings are unchanged
- * keep their evidence. */
+/* The project that is applied now (normalised tree, copied). Monitors keep their evidence unless a
+ * setting changed on which it depends: all but psi, share and page_on. */
 NODISCARD int watch_configure(struct watch *w, const struct json *project, struct err *e);
 
-/* Folds a digest; appends the facts that follow from it. A version without a profile is not
- * watched, which the report says. wall_ns is the time of arrival. */
+/* Folds a digest; appends the facts that follow from it. A version without a usable profile is not
+ * watched, which the report says. wall_ns is the time of arrival; it may step in any direction,
+ * since lengths are measured on the monotonic clock. An error (the meta store's) is returned after
+ * every monitor had its part of the digest. */
 NODISCARD int watch_digest(struct watch *w, struct meta *m, const struct digest *d, int64_t wall_ns,
                            struct err *e);
 

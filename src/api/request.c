@@ -120,7 +120,7 @@ int api_need_version(struct meta *m, str model, int64_t version, struct err *e)
 static NODISCARD int alias_fact(struct meta *m, str model, str alias, int64_t version,
                                 int64_t previous, str actor, str reason, struct err *e)
 {
-    AUTO(arena_done) struct arena a;
+    AUTO(arena_done) struct arena a = {0};
     struct fact_new fact = {.type = FACT_ALIAS_MOVED, .actor = actor, .reason = reason};
     struct json *data;
 

@@ -109,7 +109,7 @@ static int parse(int argc, char **argv, struct server_options *o)
 static int run(int argc, char **argv, int (*process)(const struct server_options *))
 {
     struct server_options o = {.project_dir = ".", .log_level = LOG_INFO};
-    AUTO(arena_done) struct arena a;
+    AUTO(arena_done) struct arena a = {0};
     const char *project;
     int rc;
 

@@ -86,7 +86,7 @@ static NODISCARD int render(struct run *run, struct err *e)
     for (size_t i = 0; i < r->phase_count; i++) {
         const struct load_injection *active[LOAD_INJECTIONS_MAX];
         size_t n = active_at(cfg, r->phases[i].from_ns, active), same = 0;
-        AUTO(arena_done) struct arena a;
+        AUTO(arena_done) struct arena a = {0};
 
         while (same < i && !str_eq(r->phases[same].name, r->phases[i].name))
             same++;

@@ -233,7 +233,7 @@ int plan_load(struct blobs *blobs, str root_hash, struct arena *a, struct plan *
 int plan_part_put(struct blobs *blobs, const struct json *part, char ret_hash[PLAN_HASH_SIZE],
                   struct err *e)
 {
-    AUTO(buf_done) struct buf text;
+    AUTO(buf_done) struct buf text = {0};
 
     buf_init(&text, PART_BYTES_MAX);
     json_write_canonical(&text, part);
@@ -245,7 +245,7 @@ int plan_part_put(struct blobs *blobs, const struct json *part, char ret_hash[PL
 static NODISCARD int pointer_write(const char *state_dir, const char *name, str root_hash,
                                    struct err *e)
 {
-    AUTO(arena_done) struct arena a;
+    AUTO(arena_done) struct arena a = {0};
     char *dir;
 
     arena_init(&a, 0);
@@ -257,7 +257,7 @@ static NODISCARD int pointer_write(const char *state_dir, const char *name, str 
 static NODISCARD int pointer_read(const char *state_dir, const char *name,
                                   char ret_hash[PLAN_HASH_SIZE], struct err *e)
 {
-    AUTO(arena_done) struct arena a;
+    AUTO(arena_done) struct arena a = {0};
     unsigned char digest[SHA256_BYTES];
     char *path;
     str text;

@@ -29,7 +29,7 @@
 
 static NODISCARD int remove_tree(const char *dir, struct err *e)
 {
-    AUTO(arena_done) struct arena a;
+    AUTO(arena_done) struct arena a = {0};
     str *names;
     size_t n;
 
@@ -49,7 +49,7 @@ static NODISCARD int remove_tree(const char *dir, struct err *e)
 
 int export_sweep(const struct export_config *cfg, struct err *e)
 {
-    AUTO(arena_done) struct arena a;
+    AUTO(arena_done) struct arena a = {0};
     char *dir;
 
     arena_init(&a, 0);
@@ -94,7 +94,7 @@ static NODISCARD int look_at(struct day *d, uint64_t small_bytes, struct err *e)
 static NODISCARD int write_merged(const struct day *d, struct lake *l, const char *to,
                                   struct err *e)
 {
-    AUTO(buf_done) struct buf sql;
+    AUTO(buf_done) struct buf sql = {0};
     str newest = d->small[d->small_count - 1];
     char *path;
 
@@ -116,7 +116,7 @@ static NODISCARD int write_merged(const struct day *d, struct lake *l, const cha
 static NODISCARD int compact_day(const struct export_config *cfg, struct lake *l, const char *dir,
                                  bool is_over, struct export_result *to, struct err *e)
 {
-    AUTO(arena_done) struct arena a;
+    AUTO(arena_done) struct arena a = {0};
     struct day d = {.arena = &a, .dir = dir};
     size_t enough = is_over ? 2 : cfg->compact_files ? cfg->compact_files : 16;
     char *fresh;
@@ -157,7 +157,7 @@ typedef NODISCARD int (*day_fn)(const struct export_config *cfg, struct lake *l,
 static NODISCARD int each_day(const struct export_config *cfg, struct lake *l, const char *parent,
                               int64_t today, day_fn fn, struct export_result *to, struct err *e)
 {
-    AUTO(arena_done) struct arena a;
+    AUTO(arena_done) struct arena a = {0};
     str *names;
     size_t n;
 
@@ -177,7 +177,7 @@ static NODISCARD int each_day(const struct export_config *cfg, struct lake *l, c
 static NODISCARD int walk(const struct export_config *cfg, struct lake *l, int64_t now_wall_ns,
                           day_fn fn, struct export_result *to, struct err *e)
 {
-    AUTO(arena_done) struct arena a;
+    AUTO(arena_done) struct arena a = {0};
     int64_t today = now_wall_ns / NS_PER_DAY;
     char *records;
     str *names;
@@ -214,7 +214,7 @@ static NODISCARD int remove_if_old(const struct export_config *cfg, struct lake 
                                    const char *dir, int64_t age_days, struct export_result *to,
                                    struct err *e)
 {
-    AUTO(arena_done) struct arena a;
+    AUTO(arena_done) struct arena a = {0};
     char *away;
 
     arena_init(&a, 0);
@@ -232,7 +232,7 @@ static NODISCARD int remove_if_old(const struct export_config *cfg, struct lake 
 static NODISCARD int retain_segments(const struct export_config *cfg, int64_t now_wall_ns,
                                      struct export_result *to, struct err *e)
 {
-    AUTO(arena_done) struct arena a;
+    AUTO(arena_done) struct arena a = {0};
     char *dir;
     str *names;
     size_t n;

@@ -168,7 +168,7 @@ static NODISCARD int move_to(const struct export_config *cfg, const char *folder
 static NODISCARD int export_one(const struct export_config *cfg, struct lake *l, str name,
                                 struct export_result *to, struct err *e)
 {
-    AUTO(arena_done) struct arena a;
+    AUTO(arena_done) struct arena a = {0};
     struct err why;
     int rc;
 
@@ -204,7 +204,7 @@ static NODISCARD int list_segments(const char *dir, struct arena *a, str **ret_n
 int export_run(const struct export_config *cfg, struct lake *l, int64_t now_wall_ns,
                struct export_result *ret, struct err *e)
 {
-    AUTO(arena_done) struct arena a;
+    AUTO(arena_done) struct arena a = {0};
     AUTO(file_closep) int lock = -1;
     struct export_result to = {0};
     str *names;
@@ -239,7 +239,7 @@ static void add_time(struct buf *out, const char *what, int64_t wall_ns)
 int record_training_query(const char *lake_dir, str endpoint, int64_t from_wall_ns,
                           int64_t to_wall_ns, struct buf *out, struct err *e)
 {
-    AUTO(arena_done) struct arena a;
+    AUTO(arena_done) struct arena a = {0};
     str records, feedback;
 
     arena_init(&a, 0);

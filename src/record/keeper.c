@@ -246,7 +246,7 @@ static void keeper_main(void *arg)
 
 static NODISCARD int open_folder(struct keeper *k, struct err *e)
 {
-    AUTO(arena_done) struct arena a;
+    AUTO(arena_done) struct arena a = {0};
     struct err why;
 
     arena_init(&a, 0);

@@ -236,7 +236,7 @@ static NODISCARD int build(const struct record_schema_def *d, uint64_t cells_has
                            struct record_schema **ret_schema, struct err *e)
 {
     struct record_schema *s = ARENA_NEW(a, struct record_schema);
-    AUTO(buf_done) struct buf json;
+    AUTO(buf_done) struct buf json = {0};
     bool classes = d->target != RECORD_TARGET_NONE && d->target != RECORD_TARGET_VALUE;
 
     buf_init(&json, JSON_BYTES_MAX);
@@ -325,7 +325,7 @@ static void unlock(pthread_mutex_t **lock)
 int record_schema_add(const struct record_schema_def *def, const struct record_schema **ret_schema,
                       struct err *e)
 {
-    AUTO(arena_done) struct arena own;
+    AUTO(arena_done) struct arena own = {0};
     struct record_schema *s;
     bool is_new;
 

@@ -329,7 +329,7 @@ void segment_state(const struct segment_writer *w, struct segment_state *ret)
 static NODISCARD int recover_one(const char *dir, const char *name, uint64_t *bytes_lost,
                                  struct err *e)
 {
-    AUTO(arena_done) struct arena a;
+    AUTO(arena_done) struct arena a = {0};
     AUTO(file_closep) int fd = -1;
     struct segment_reader r;
     const struct record_head *h;
@@ -359,7 +359,7 @@ static NODISCARD int recover_one(const char *dir, const char *name, uint64_t *by
 int segment_recover(const char *dir, const char *except, uint32_t *ret_files,
                     uint64_t *ret_bytes_lost, struct err *e)
 {
-    AUTO(arena_done) struct arena a;
+    AUTO(arena_done) struct arena a = {0};
     str *names;
     size_t n;
     uint32_t files = 0;

@@ -30,7 +30,7 @@
 /* Bytes of the segments in the folder, but for the one being written. */
 static NODISCARD int folder_bytes(const struct store *st, uint64_t *ret_bytes, struct err *e)
 {
-    AUTO(arena_done) struct arena a;
+    AUTO(arena_done) struct arena a = {0};
     const char *own = segment_writer_file(st->writer);
     uint64_t total = 0;
     str *names;

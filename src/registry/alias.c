@@ -109,7 +109,7 @@ static NODISCARD int write_history(struct meta *m, const struct move *mv, int64_
 
 static NODISCARD int write_fact(struct meta *m, const struct move *mv, struct err *e)
 {
-    AUTO(arena_done) struct arena a;
+    AUTO(arena_done) struct arena a = {0};
     struct fact_new fact = {.type = FACT_ALIAS_MOVED,
                             .actor = mv->actor,
                             .reason = mv->reason,

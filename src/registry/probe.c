@@ -419,7 +419,7 @@ static bool parse(int argc, char **argv, struct probe_args *args)
 int probe_main(int argc, char **argv)
 {
     struct probe_args args = {0};
-    AUTO(arena_done) struct arena a;
+    AUTO(arena_done) struct arena a = {0};
     AUTO(buf_done) struct buf text = {0};
     struct json *answer, *error;
     struct err e = {0};

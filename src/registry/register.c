@@ -423,7 +423,7 @@ static NODISCARD int labels_json(struct profiling *p, const struct table *rows,
                                  const struct table *outputs, bool in_sample, struct json **ret,
                                  struct err *e)
 {
-    AUTO(arena_done) struct arena work;
+    AUTO(arena_done) struct arena work = {0};
     const struct table_column *label = table_find(rows, p->ref.label);
     struct score_reading said;
     struct wrongs w = {0};
@@ -683,7 +683,7 @@ int register_commit(struct meta *m, const struct registry_request *req,
                     const struct json *candidate, struct registry_result *ret, struct err *e)
 {
     AUTO(meta_tx_done) struct meta_tx tx = {0};
-    AUTO(arena_done) struct arena a;
+    AUTO(arena_done) struct arena a = {0};
     struct registry_result r = {0};
     int64_t now = time_wall_ns(), champion;
     const struct json *meta;
@@ -719,7 +719,7 @@ bool register_is_refusal(const struct err *cause)
 int register_refused(struct meta *m, const struct registry_request *req, const char *check,
                      const struct err *cause, struct err *e)
 {
-    AUTO(arena_done) struct arena a;
+    AUTO(arena_done) struct arena a = {0};
     struct fact_new fact = {.type = FACT_MODEL_REFUSED,
                             .actor = req->actor,
                             .reason = str_of(cause->msg),
@@ -749,7 +749,7 @@ int registry_register(const struct registry_env *env, struct meta *m,
                       const struct registry_request *req, struct registry_result *ret,
                       struct err *e)
 {
-    AUTO(arena_done) struct arena a;
+    AUTO(arena_done) struct arena a = {0};
     struct json *candidate;
 
     ASSERT(!meta_in_tx(m));

@@ -342,7 +342,7 @@ static NODISCARD int classes_of_data(struct maker *mk, struct json **ret, struct
     *ret = NULL;
     TRY(table_read(&q, &t, e));
     for (size_t row = 0; row < t.row_count; row++) {
-        AUTO(arena_done) struct arena a;
+        AUTO(arena_done) struct arena a = {0};
         str text;
         size_t i = 0;
 

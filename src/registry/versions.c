@@ -261,7 +261,7 @@ int registry_version_annotate(struct meta *m, str model, int64_t version, str ke
                               const struct json *value, struct err *e)
 {
     AUTO(meta_tx_done) struct meta_tx tx = {0};
-    AUTO(arena_done) struct arena a;
+    AUTO(arena_done) struct arena a = {0};
     AUTO(buf_done) struct buf text = {0};
     struct json *meta;
 

@@ -11,7 +11,7 @@
 int rollout_fact(struct rollout *ro, struct meta *m, enum fact_type type, str actor, str reason,
                  const struct json *extra, struct err *e)
 {
-    AUTO(arena_done) struct arena a;
+    AUTO(arena_done) struct arena a = {0};
     struct fact_new fact = {.type = type, .actor = actor, .reason = reason};
     struct json *data;
 
@@ -52,7 +52,7 @@ static NODISCARD int alias_history(struct rollout *ro, struct meta *m, str alias
 static NODISCARD int alias_move(struct rollout *ro, struct meta *m, str alias, int64_t version,
                                 str actor, str reason, struct err *e)
 {
-    AUTO(arena_done) struct arena a;
+    AUTO(arena_done) struct arena a = {0};
     struct json *data;
     int64_t previous;
 
@@ -124,7 +124,7 @@ int rollout_enter(struct rollout *ro, struct meta *m, enum rollout_state state, 
 static NODISCARD int tell_flow(struct rollout *ro, struct meta *m, const char *result, str reason,
                                struct err *e)
 {
-    AUTO(arena_done) struct arena a;
+    AUTO(arena_done) struct arena a = {0};
     struct json *payload;
     int rc;
 
@@ -177,7 +177,7 @@ int rollout_promote(struct rollout *ro, struct meta *m, int64_t wall_ns, str act
 static NODISCARD int end_in_tx(struct rollout *ro, struct meta *m, enum fact_type type, str actor,
                                str reason, struct err *e)
 {
-    AUTO(arena_done) struct arena a;
+    AUTO(arena_done) struct arena a = {0};
     bool back = type == FACT_ROLLOUT_ROLLED_BACK || type == FACT_ROLLOUT_ABORTED;
     struct json *data;
 

@@ -21,7 +21,7 @@
 static NODISCARD int load_all(struct rollouts *r, struct meta *m, struct err *e)
 {
     AUTO(meta_rows_closep) struct meta_rows *rows = NULL;
-    AUTO(arena_done) struct arena a;
+    AUTO(arena_done) struct arena a = {0};
     int rc;
 
     arena_init(&a, 0);
@@ -225,7 +225,7 @@ static int64_t hold(const struct rollout *ro)
 
 static NODISCARD int tell_judgement(struct rollout *ro, struct meta *m, struct err *e)
 {
-    AUTO(arena_done) struct arena a;
+    AUTO(arena_done) struct arena a = {0};
 
     arena_init(&a, 0);
     return rollout_fact(ro, m, FACT_ROLLOUT_JUDGED, S("weir"), str_of(ro->last.reason),
@@ -305,7 +305,7 @@ static NODISCARD int post_check(struct rollouts *r, struct rollout *ro, struct m
     const struct arm *arm = &ro->ev.challenger;
     double rate = arm->requests ? (double)arm->failed / (double)arm->requests : 0;
     double p99 = (double)latency_quantile_ns(&arm->latency, 0.99);
-    AUTO(arena_done) struct arena a;
+    AUTO(arena_done) struct arena a = {0};
     struct json *data;
     bool ok = arm->requests > 0 && (isnan(ro->cfg.error_rate) || rate < ro->cfg.error_rate) &&
               (isnan(ro->cfg.p99_ns) || p99 < ro->cfg.p99_ns);
@@ -360,7 +360,7 @@ int rollouts_tick(struct rollouts *r, struct meta *m, int64_t wall_ns, struct er
 
 void rollouts_report(const struct rollouts *r, str endpoint, struct json_out *out)
 {
-    AUTO(arena_done) struct arena a;
+    AUTO(arena_done) struct arena a = {0};
 
     arena_init(&a, 0);
     jo_object(out);

@@ -63,7 +63,7 @@ struct json *rollout_to_json(const struct rollout *ro, struct arena *a)
 
 int rollout_save(struct rollout *ro, struct meta *m, struct err *e)
 {
-    AUTO(arena_done) struct arena a;
+    AUTO(arena_done) struct arena a = {0};
 
     arena_init(&a, 0);
     return meta_kv_put(m, S("rollout"), ro->endpoint, rollout_to_json(ro, &a), e);

@@ -220,7 +220,7 @@ static NODISCARD int keeper_make(struct gateway *gw, struct err *e)
 
 static NODISCARD int gateway_open(struct gateway *gw, struct err *e)
 {
-    AUTO(arena_done) struct arena a;
+    AUTO(arena_done) struct arena a = {0};
 
     arena_init(&a, 0);
     TRY(blobs_open(path_join(&a, gw->cfg.state_dir, "blobs"), &gw->blobs, e));

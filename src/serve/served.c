@@ -53,7 +53,7 @@ static NODISCARD int model_load(const struct served_config *cfg, const struct pl
     uint32_t lanes = cfg->loops + 1;
     AUTO(served_model_unrefp)
     struct served_model *m = mem_zalloc(sizeof(struct served_model) + lanes * sizeof(struct lane));
-    AUTO(arena_done) struct arena a;
+    AUTO(arena_done) struct arena a = {0};
     struct runtime_options options = {.threads = 1};
     char *path;
 

@@ -235,7 +235,7 @@ static NODISCARD int compile(struct compiler *c, struct json *root, struct err *
 
 int compile_plan(struct meta *m, struct blobs *blobs, char ret_hash[PLAN_HASH_SIZE], struct err *e)
 {
-    AUTO(arena_done) struct arena a;
+    AUTO(arena_done) struct arena a = {0};
     struct compiler c = {.m = m, .blobs = blobs, .a = &a};
     struct json *applied, *root;
     char hash[PLAN_HASH_SIZE];

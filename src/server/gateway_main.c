@@ -172,7 +172,7 @@ static void on_digest(void *ctx, const struct digest *d)
 
 static void answer_plan(struct gateway_process *p, const struct plan_job *job)
 {
-    AUTO(buf_done) struct buf text;
+    AUTO(buf_done) struct buf text = {0};
     struct json_out o;
 
     buf_init(&text, 64 << 10);
@@ -296,7 +296,7 @@ static void on_closed(struct link *k, const char *why)
 
 static void say_hello(struct gateway_process *p)
 {
-    AUTO(buf_done) struct buf text;
+    AUTO(buf_done) struct buf text = {0};
     char plan[PLAN_HASH_SIZE];
     struct json_out o;
 
@@ -316,7 +316,7 @@ static void say_hello(struct gateway_process *p)
 static void redial(struct loop *loop, struct loop_timer *t)
 {
     struct gateway_process *p = CONTAINER_OF(t, struct gateway_process, redial);
-    AUTO(arena_done) struct arena a;
+    AUTO(arena_done) struct arena a = {0};
     struct addr at;
     struct err e;
     int fd;

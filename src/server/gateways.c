@@ -40,7 +40,7 @@ static void text_copy(str s, char *to, size_t size)
 static void on_hello(struct gateway_peer *peer, str payload)
 {
     struct gateways *g = peer->all;
-    AUTO(arena_done) struct arena a;
+    AUTO(arena_done) struct arena a = {0};
     struct json *hello;
     struct err e;
 
@@ -61,7 +61,7 @@ static void on_hello(struct gateway_peer *peer, str payload)
 static void on_plan(struct gateway_peer *peer, str payload, bool live)
 {
     struct gateways *g = peer->all;
-    AUTO(arena_done) struct arena a;
+    AUTO(arena_done) struct arena a = {0};
     struct json *answer;
     struct err e;
     char plan[PLAN_HASH_SIZE];
@@ -142,7 +142,7 @@ static void on_accept(struct loop *loop, struct listener *li, int fd, const stru
 
 int gateways_open(struct gateways *g, struct loop *loop, const char *state_dir, struct err *e)
 {
-    AUTO(arena_done) struct arena a;
+    AUTO(arena_done) struct arena a = {0};
     struct addr at;
     int fd;
 

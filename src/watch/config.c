@@ -12,7 +12,7 @@ static bool is_live(str key)
 static str text_of(const struct json *node, struct arena *a)
 {
     struct json *kept = json_new_object(a);
-    AUTO(buf_done) struct buf text;
+    AUTO(buf_done) struct buf text = {0};
 
     if (json_is_container(node))
         JSON_EACH (member, node)

@@ -272,7 +272,7 @@ int drift_fact_append(const struct monitor *mo, struct meta *m, const struct dri
 {
     struct drift_suspect list[SUSPECTS_MAX];
     size_t n = monitor_rank(mo, list);
-    AUTO(arena_done) struct arena a;
+    AUTO(arena_done) struct arena a = {0};
     struct fact_new fact = {.type = ev->type, .actor = S("weir")};
     struct fact_ref ref;
 

@@ -442,7 +442,7 @@ static void expected_member(struct json_out *o, struct buf *words, const struct 
 
 void fields_error_write(struct buf *to, const struct fields_request *request, const struct err *e)
 {
-    AUTO(buf_done) struct buf words;
+    AUTO(buf_done) struct buf words = {0};
     struct json_out o;
 
     buf_init(&words, 1 << 16);

@@ -22,7 +22,7 @@
 void infer_response_plan_init(struct infer_response_plan *p, str model, str version,
                               const struct infer_schema *schema, struct arena *a)
 {
-    AUTO(buf_done) struct buf text;
+    AUTO(buf_done) struct buf text = {0};
     str *heads = ARENA_ARRAY(a, str, schema->output_count);
 
     ASSERT(schema->output_count <= TENSOR_OUTPUTS_MAX);

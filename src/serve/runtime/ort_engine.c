@@ -180,7 +180,7 @@ static int specs_read(struct runtime_model *m, bool is_input, const struct tenso
 
 static int ort_load(struct runtime_model *m, const char *path, struct err *e)
 {
-    AUTO(arena_done) struct arena file;
+    AUTO(arena_done) struct arena file = {0};
     struct ort_model *om = ARENA_NEW(&m->arena, struct ort_model);
     OrtEnv *env;
     str bytes;

@@ -321,7 +321,7 @@ static bool is_old(const char *path, int64_t min_age_s, uint64_t *ret_bytes)
 
 static NODISCARD int sweep_tmp(const struct blobs *b, struct err *e)
 {
-    AUTO(arena_done) struct arena a;
+    AUTO(arena_done) struct arena a = {0};
     char *dir;
     str *names;
     size_t n;
@@ -342,7 +342,7 @@ static NODISCARD int sweep_tmp(const struct blobs *b, struct err *e)
 int blobs_collect(struct blobs *b, bool (*keep)(void *ctx, str hash), void *ctx, int64_t min_age_s,
                   struct blobs_gc *ret, struct err *e)
 {
-    AUTO(arena_done) struct arena a;
+    AUTO(arena_done) struct arena a = {0};
     struct blobs_gc gc = {0};
     str *hashes;
     size_t n;

@@ -232,7 +232,7 @@ static NODISCARD int exec_buf(struct lake *l, struct buf *sql, struct err *e)
 
 static NODISCARD int copy_to(struct lake *l, const char *query, const char *path, struct err *e)
 {
-    AUTO(buf_done) struct buf sql;
+    AUTO(buf_done) struct buf sql = {0};
     AUTO(file_closep) int fd = -1;
 
     buf_init(&sql, SQL_MAX);
@@ -246,7 +246,7 @@ static NODISCARD int copy_to(struct lake *l, const char *query, const char *path
 
 int lake_write_parquet(struct lake *l, const char *query, const char *path, struct err *e)
 {
-    AUTO(arena_done) struct arena a;
+    AUTO(arena_done) struct arena a = {0};
     const char *slash = strrchr(path, '/');
     char *tmp, *dir;
     int rc;
@@ -277,7 +277,7 @@ static void create_table(struct buf *sql, str table, const char *columns)
 int lake_load_parquet(struct lake *l, str table, const char *pattern, const char *columns,
                       bool hive, struct err *e)
 {
-    AUTO(buf_done) struct buf sql;
+    AUTO(buf_done) struct buf sql = {0};
 
     create_table(&sql, table, columns);
     buf_add_str(&sql, S("read_parquet("));
@@ -288,7 +288,7 @@ int lake_load_parquet(struct lake *l, str table, const char *pattern, const char
 
 int lake_load_csv(struct lake *l, str table, const char *pattern, const char *types, struct err *e)
 {
-    AUTO(buf_done) struct buf sql;
+    AUTO(buf_done) struct buf sql = {0};
 
     create_table(&sql, table, NULL);
     buf_add_str(&sql, S("read_csv("));

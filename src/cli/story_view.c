@@ -16,8 +16,7 @@
 
 #include <math.h>
 
-#define BAR_COLUMNS 24
-#define TITLE_COLUMNS 20
+#define TITLE_COLUMNS 21
 #define DETAIL_INDENT 30
 #define FEATURES_SHOWN 3
 #define GATES_SHOWN 12
@@ -39,7 +38,7 @@ struct view {
     struct buf *out;
     const struct kind *kind; /* of the fact at hand */
     int64_t total_ns;
-    size_t columns;
+    size_t columns, bar;
 };
 
 static str text_of(const struct json *o, const char *key)
@@ -77,12 +76,12 @@ static size_t scaled(const struct view *w, int64_t ns)
 {
     if (w->total_ns <= 0)
         return 0;
-    return (size_t)CLAMP((double)ns / (double)w->total_ns * BAR_COLUMNS, 0, BAR_COLUMNS);
+    return (size_t)CLAMP((double)ns / (double)w->total_ns * (double)w->bar, 0, (double)w->bar);
 }
 
 static void write_bar(struct view *w, int64_t from_ns, int64_t to_ns)
 {
-    size_t from = MIN(scaled(w, from_ns), BAR_COLUMNS - 1), to = MAX(scaled(w, to_ns), from + 1);
+    size_t from = MIN(scaled(w, from_ns), w->bar - 1), to = MAX(scaled(w, to_ns), from + 1);
     bool none = to_ns == from_ns;
 
     paint_text(w->out, w->v->color, PAINT_DIM, S("│"));
@@ -93,7 +92,7 @@ static void write_bar(struct view *w, int64_t from_ns, int64_t to_ns)
     else
         repeat(w->out, to - from, S("━"));
     paint_end(w->out, w->v->color, w->kind->paint);
-    paint_pad(w->out, none ? from + 1 : to, BAR_COLUMNS);
+    paint_pad(w->out, none ? from + 1 : to, w->bar);
     paint_text(w->out, w->v->color, PAINT_DIM, S("│"));
 }
 
@@ -108,14 +107,33 @@ static str title_of(struct view *w, str type)
     return (str){text, type.n};
 }
 
+/* What a step of a retrain did, where its fact gives no reason. */
+static str step_text(struct view *w, const struct json *data)
+{
+    double took = real_of(data, "took_ms");
+    int64_t rows = int_of(data, "train_rows");
+    str text;
+
+    if (!text_of(data, "step").n || !isfinite(took))
+        return S("");
+    text = arena_printf(w->a, STR_F " took " STR_F, STR_A(text_of(data, "step")),
+                        STR_A(time_duration_text(w->a, (int64_t)(took * 1e6))));
+    if (rows)
+        text = arena_printf(w->a, STR_F ", %lld rows to train, %lld held out", STR_A(text),
+                            (long long)rows, (long long)int_of(data, "holdout_rows"));
+    return text;
+}
+
 static void write_fact_line(struct view *w, const struct json *fact)
 {
     int64_t elapsed = int_of(fact, "elapsed_ns"), took = int_of(fact, "took_ns");
     str plus =
         elapsed ? arena_printf(w->a, "+" STR_F, STR_A(time_duration_text(w->a, elapsed))) : S("+0");
-    str title = title_of(w, text_of(fact, "type")), reason = text_of(fact, "reason");
-    size_t before = 2 + 12 + 2 + 9 + 2 + BAR_COLUMNS + 2 + 1 + TITLE_COLUMNS + 2;
+    str title = paint_cut(title_of(w, text_of(fact, "type")), TITLE_COLUMNS);
+    str reason = text_of(fact, "reason");
 
+    if (!reason.n)
+        reason = step_text(w, json_get(fact, S("data")));
     paint_text(w->out, w->v->color, w->kind->paint, str_of(w->kind->mark));
     buf_add_char(w->out, ' ');
     paint_text(w->out, w->v->color, PAINT_DIM, paint_clock(w->a, int_of(fact, "at_ns")));
@@ -125,14 +143,11 @@ static void write_fact_line(struct view *w, const struct json *fact)
     buf_add_str(w->out, S("  "));
     write_bar(w, elapsed - took, elapsed);
     buf_add_char(w->out, ' ');
-    paint_text(w->out, w->v->color, w->kind->paint, paint_cut(title, TITLE_COLUMNS));
-    if (reason.n && w->columns > before + 10) {
-        paint_pad(w->out, paint_width(paint_cut(title, TITLE_COLUMNS)), TITLE_COLUMNS);
+    paint_text(w->out, w->v->color, w->kind->paint, title);
+    if (reason.n) {
+        paint_pad(w->out, paint_width(title), TITLE_COLUMNS);
         buf_add_str(w->out, S("  "));
-        paint_text(w->out, false, PAINT_PLAIN, paint_cut(reason, w->columns - before));
-        if (paint_width(reason) > w->columns - before) {
-            buf_add_str(w->out, S("…"));
-        }
+        paint_text(w->out, false, PAINT_PLAIN, reason);
     }
     buf_add_char(w->out, '\n');
 }
@@ -271,22 +286,6 @@ static void write_guards(struct view *w, const struct json *data)
     }
 }
 
-static void write_step(struct view *w, const struct json *data)
-{
-    double took = real_of(data, "took_ms");
-    int64_t rows = int_of(data, "train_rows");
-
-    if (!text_of(data, "step").n || !isfinite(took))
-        return;
-    begin_detail(w);
-    buf_printf(w->out, STR_F " took " STR_F, STR_A(text_of(data, "step")),
-               STR_A(time_duration_text(w->a, (int64_t)(took * 1e6))));
-    if (rows)
-        buf_printf(w->out, ", %lld rows to train, %lld held out", (long long)rows,
-                   (long long)int_of(data, "holdout_rows"));
-    buf_add_char(w->out, '\n');
-}
-
 static const struct {
     const char *prefix;
     void (*write)(struct view *w, const struct json *data);
@@ -294,7 +293,7 @@ static const struct {
     {"drift.detected", write_features}, {"drift.escalated", write_features},
     {"gate.evaluated", write_gates},    {"rollout.started", write_weight},
     {"rollout.step", write_weight},     {"rollout.rolled_back", write_guards},
-    {"rollout.judged", write_guards},   {"retrain.step", write_step},
+    {"rollout.judged", write_guards},
 };
 
 static void write_details(struct view *w, const struct json *fact)
@@ -358,12 +357,36 @@ static void write_end(struct view *w, const struct json *story)
     buf_add_char(w->out, '\n');
 }
 
+/* Copies the text, each line cut to so many columns; colours take none and always pass. */
+static void clip(struct buf *out, str text, size_t columns)
+{
+    size_t at = 0, escape = 0;
+
+    for (size_t i = 0; i < text.n; i++) {
+        char c = text.p[i];
+
+        if (c == '\033')
+            escape = 1;
+        if (c == '\n')
+            at = 0;
+        else if (!escape && ((unsigned char)c & 0xc0) != 0x80)
+            at++;
+        if (escape || at <= columns)
+            buf_add_char(out, c);
+        if (escape && c >= 'a' && c <= 'z')
+            escape = 0;
+    }
+}
+
 void story_view_write(const struct story_view *v, const struct json *story, struct arena *a,
                       struct buf *out)
 {
-    struct view w = {.v = v, .a = a, .out = out, .columns = (size_t)MAX(v->columns, 60)};
+    AUTO(buf_done) struct buf wide = {0};
+    struct view w = {.v = v, .a = a, .out = &wide, .columns = (size_t)MAX(v->columns, 60)};
     const struct json *facts = json_get(story, S("facts"));
 
+    buf_init(&wide, BUF_MAX_DEFAULT);
+    w.bar = w.columns >= 140 ? 24 : w.columns >= 90 ? 16 : 8;
     w.total_ns = int_of(story, "ended_ns") - int_of(story, "started_ns");
     write_head(&w, story);
     if (facts && facts->type == JSON_ARRAY)
@@ -373,4 +396,5 @@ void story_view_write(const struct story_view *v, const struct json *story, stru
             write_details(&w, fact);
         }
     write_end(&w, story);
+    clip(out, buf_str(&wide), w.columns);
 }

@@ -77,7 +77,7 @@ static NODISCARD int versions_json(struct meta *m, str model, struct arena *a, s
 static bool says(const struct json *meta, const char *field, str want)
 {
     const struct json *v = json_get(meta, str_of(field));
-    str key = want, rest = want;
+    str key, rest = want;
 
     if (!v)
         return false;

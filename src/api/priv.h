@@ -20,6 +20,7 @@ struct api {
     char host[ADDR_TEXT_SIZE]; /* of the TCP address, without its port */
     struct arena arena;        /* of the request at hand */
     struct buf body;           /* of the answer at hand */
+    struct json_out out;       /* writes into body */
     int64_t started_ns;        /* wall */
     uint64_t requests, refused, failed;
 };

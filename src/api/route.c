@@ -164,12 +164,11 @@ static void write_error(struct api_request *rq, const struct err *e)
 
 int api_answer(struct api *api, struct api_request *rq, struct err *e)
 {
-    struct json_out out;
     int rc;
 
     buf_clear(&api->body);
-    jo_begin(&out, &api->body);
-    rq->out = &out;
+    jo_begin(&api->out, &api->body);
+    rq->out = &api->out;
     rq->content_type = "application/json";
     api->requests++;
     rc = answer(api, rq, e);

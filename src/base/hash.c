@@ -153,7 +153,8 @@ bool hex_decode(str hex, void *ret_p, size_t n)
         if (hex_digit(hex.p[i]) < 0)
             return false;
     for (size_t i = 0; i < n; i++)
-        bytes[i] = (unsigned char)(hex_digit(hex.p[2 * i]) << 4 | hex_digit(hex.p[2 * i + 1]));
+        bytes[i] = (unsigned char)((unsigned)hex_digit(hex.p[2 * i]) << 4 |
+                                   (unsigned)hex_digit(hex.p[2 * i + 1]));
     return true;
 }
 

@@ -142,7 +142,7 @@ static char *put_utf8(char *to, unsigned c)
 /* After "\u": one code unit, or two that make a pair. */
 static int unescape_u(const struct parser *ps, const char **p, char **to)
 {
-    unsigned high, low;
+    unsigned high = 0, low = 0;
 
     TRY(hex4(ps, *p, &high));
     *p += 4;

@@ -246,7 +246,7 @@ static inline char *digits_before(char *end, uint64_t v)
     for (; v >= 100; v /= 100)
         memcpy(end -= 2, two_digits + v % 100 * 2, 2);
     if (v >= 10)
-        return memcpy(end -= 2, two_digits + v * 2, 2);
+        return memcpy(end - 2, two_digits + v * 2, 2);
     *--end = (char)('0' + v);
     return end;
 }

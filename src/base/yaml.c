@@ -410,7 +410,10 @@ static int on_open(struct reader *r, struct fy_event *event, enum json_type type
 
 static void on_close(struct reader *r)
 {
-    struct frame *top = &r->stack[--r->depth];
+    struct frame *top;
+
+    ASSERT(r->depth > 0); /* the library refuses an end without its beginning */
+    top = &r->stack[--r->depth];
 
     if (top->anchor)
         top->anchor->node = top->node;

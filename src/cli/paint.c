@@ -136,6 +136,7 @@ void table_write(const struct table *t, bool color, struct buf *out)
 {
     size_t widths[TABLE_COLUMNS_MAX];
 
+    ASSERT(t->columns > 0 && t->columns <= TABLE_COLUMNS_MAX);
     for (size_t c = 0; c < t->columns; c++)
         widths[c] = strlen(t->titles[c]);
     for (size_t i = 0; i < t->rows; i++)

@@ -53,6 +53,7 @@ static int stored(const struct tree *t, int64_t seq, int level, hash *ret, struc
 
     ASSERT(level < tree_levels(seq));
     if (seq == t->extra_seq) {
+        ASSERT(t->extra_nodes);
         *ret = t->extra_nodes[level];
         return 0;
     }

@@ -209,7 +209,7 @@ static void rule_model(struct walk *w, const struct path *p, struct json *norm)
     if (classes && classes->count == 1)
         fail_at(w, &at, S("has one class"), S("at least two"));
     at = at_field(w, p, SECTION_model, "positive");
-    if (positive.n && classes->count && !find_named(classes, positive, NULL))
+    if (positive.n && classes && classes->count && !find_named(classes, positive, NULL))
         fail_at(w, &at, WHAT("is '" STR_F "', which is not under classes", STR_A(positive)),
                 S("one of classes"));
 }
@@ -582,8 +582,9 @@ void rules_across(struct walk *w, const struct path *root)
         const struct json *src = json_is_container(section.at) ? section.at->first : NULL;
 
         JSON_EACH (item, json_get(w->norm, section.key)) {
-            while (!str_eq(src->key, item->key)) /* both are in the order of the file */
+            while (src && !str_eq(src->key, item->key)) /* both are in the order of the file */
                 src = src->next;
+            ASSERT(src);
             struct path p = {&section, item->key, 0, src};
 
             order[i].rule(w, &p, item);

@@ -452,12 +452,13 @@ static NODISCARD int labels_make(struct profiling *p, struct json **ret, struct 
 {
     AUTO(scored_table_done) struct scored_table said = {0};
     AUTO(table_done) struct table rows = {0};
+    struct score_request score = p->score;
 
     if (!p->req->holdout)
         return labels_json(p, &p->rows, &p->scored.outputs, true, ret, e);
     TRY(rows_read(p, p->req->holdout, S("auto"), true, &rows, e));
-    p->score.table = &rows;
-    TRY(score_table(&p->child, &p->score, &said, e));
+    score.table = &rows;
+    TRY(score_table(&p->child, &score, &said, e));
     return labels_json(p, &rows, &said.outputs, false, ret, e);
 }
 

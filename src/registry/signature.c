@@ -240,6 +240,7 @@ static NODISCARD int fail_count(const struct maker *mk, struct err *e)
 {
     AUTO(buf_done) struct buf text = {0};
 
+    ASSERT(!mk->feature_count || mk->features);
     buf_init(&text, 4096);
     for (uint32_t t = 0; t < MIN(mk->input_count, 8u); t++) {
         char shape[TENSOR_SHAPE_TEXT_MAX];

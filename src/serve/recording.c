@@ -89,7 +89,7 @@ static uint64_t record_part(struct record_ring *ring, const struct exchange *x,
 
         ASSERT(column == s->feature_count);
         if (outputs)
-            column = put_row(&o, outputs, x->ep->schema.output_count, row, column);
+            (void)put_row(&o, outputs, x->ep->schema.output_count, row, column);
         record_next_row(&o);
     }
     return record_commit(ring, &o);

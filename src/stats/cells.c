@@ -115,7 +115,8 @@ static size_t distinct_of(const double *sorted, size_t n, size_t limit, size_t *
             distinct += distinct <= limit;
             run = 0;
         }
-        longest = MAX(longest, ++run);
+        run++;
+        longest = MAX(longest, run);
     }
     *ret_longest = longest;
     return distinct;
@@ -471,6 +472,7 @@ bool cells_spec_equal(const struct cells_spec *a, const struct cells_spec *b)
     return a->kind == b->kind && a->bins == b->bins && a->lumpy == b->lumpy && a->lo == b->lo &&
            a->hi == b->hi && a->centre == b->centre && a->sd == b->sd && a->ref_n == b->ref_n &&
            memcmp(a->keys, b->keys, sizeof(a->keys)) == 0 &&
+           /* A fit gives the same bits: NOLINTNEXTLINE(bugprone-suspicious-memory-comparison) */
            memcmp(a->mids, b->mids, sizeof(a->mids)) == 0 &&
            memcmp(a->ref_counts, b->ref_counts, sizeof(a->ref_counts)) == 0;
 }

@@ -321,6 +321,7 @@ static double contaminate(const struct fit *f, const double *g, double bound)
     const struct cells_spec *s = f->spec;
     double lo = g[0], hi = g[0];
 
+    ASSERT(s->bins <= CELLS_BINS_MAX);
     if (s->kind == CELLS_NUMERIC)
         return bound + f->cfg.tol_rate * (MAX(g[cells_missing(s)] - bound, 0.0) +
                                           MAX(g[cells_outside(s)] - bound, 0.0));
@@ -441,6 +442,7 @@ static double judge_template(const struct fit *f, const struct edetector_templat
 {
     double g[2][CELLS_MAX], c = 0.0;
 
+    ASSERT(f->spec->bins >= 1 && f->spec->bins <= CELLS_BINS_MAX);
     if (is_group(t)) {
         if (!ratio_group(f, t, ret_g))
             return INFINITY; /* never grows: dropped */

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Any JSON as an endpoint part. What is accepted can be routed at every point, its field table can
+ * be built or is refused, and every index of its reading lies inside the outputs.
+ */
+#include "fuzz.h"
+
+#include "plan/plan.h"
+
+static void use(const struct plan_endpoint *ep, struct arena *a)
+{
+    const struct plan_signature *sig = &ep->signature;
+    struct field_table fields;
+    struct err e;
+    uint32_t sum = 0;
+
+    for (size_t i = 0; i < ep->version_count; i++)
+        sum += ep->versions[i].weight;
+    ASSERT(sum == 0 || sum == PLAN_WEIGHT_ONE);
+    for (uint32_t point = 0; point < PLAN_WEIGHT_ONE; point += 997)
+        ASSERT((plan_route(ep, point) != NULL) == (sum != 0));
+    if (!ep->version_count)
+        return; /* declared only: nothing of the signature was read */
+    ASSERT(sig->reading.label < (int32_t)sig->output_count);
+    ASSERT(sig->reading.positive < (int32_t)sig->reading.class_count);
+    if (sig->column_count && field_table_init(&fields, sig->columns, sig->column_count, a, &e) == 0)
+        ASSERT(fields.tensor_count <= sig->input_count);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    AUTO(arena_done) struct arena a;
+    struct plan_endpoint ep;
+    struct json *part;
+    struct err e;
+
+    arena_init(&a, 0);
+    if (json_parse((str){(const char *)data, size}, &a, &part, &e))
+        return 0;
+    if (plan_endpoint_read(part, S("hash"), &a, &ep, &e) == 0)
+        use(&ep, &a);
+    return 0;
+}

@@ -57,3 +57,7 @@ NODISCARD int export_segment(const char *lake_dir, const char *segment_path, str
  * to `out`; a query of its own, to be put in parentheses where it is part of another. */
 NODISCARD int record_training_query(const char *lake_dir, str endpoint, int64_t from_wall_ns,
                                     int64_t to_wall_ns, struct buf *out, struct err *e);
+
+/* The Parquet column of a feature, given those of the features before it: its own name, unless that
+ * is taken. */
+str export_feature_column(str name, const str *before, uint32_t n, struct arena *a);

@@ -68,16 +68,22 @@ static bool is_target(const struct record_schema *s, uint32_t column)
     return s->target != RECORD_TARGET_NONE && column >= first && column < first + width;
 }
 
+str export_feature_column(str name, const str *before, uint32_t n, struct arena *a)
+{
+    while (is_taken(before, n, name))
+        name = arena_printf(a, "feature_" STR_F, STR_A(name));
+    return name;
+}
+
 /* The name of a column in Parquet; `names` are those before it. */
 static str column_name(const struct record_schema *s, uint32_t i, const str *names, struct arena *a)
 {
     str name = s->columns[i].name;
-    const char *prefix = i < s->feature_count ? "feature_"
-                         : is_target(s, i)    ? "prediction_"
-                                              : "output_";
+    const char *prefix = is_target(s, i) ? "prediction_" : "output_";
 
-    if (i >= s->feature_count)
-        name = arena_printf(a, "%s" STR_F, prefix, STR_A(name));
+    if (i < s->feature_count)
+        return export_feature_column(name, names, i, a);
+    name = arena_printf(a, "%s" STR_F, prefix, STR_A(name));
     while (is_taken(names, i, name))
         name = arena_printf(a, "%s" STR_F, prefix, STR_A(name));
     return name;
@@ -99,7 +105,7 @@ static void record_columns(const struct record_schema *s, struct arena *a, struc
 int export_table_open(struct export_table *t, struct lake *l, const struct record_schema *s,
                       struct arena *a, struct err *e)
 {
-    AUTO(buf_done) struct buf sql;
+    AUTO(buf_done) struct buf sql = {0};
 
     buf_init(&sql, (size_t)4 << 20);
     *t = (struct export_table){.schema = s};

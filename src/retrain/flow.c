@@ -2,26 +2,26 @@
 /*
  * The retrain flow.
  *
- *   triage -> review -> labels -> seal -> snapshot -> train -> register -> registered -> gate ->
- * rollout
- *     -> rolled -> done
+ *   triage -> review -> labels -> seal -> snapshot -> train -> register -> registered -> gate
+ *     -> rollout -> rolled
  *
  * Each step writes retrain.step with what it found and how long it took. The run ends as
- *   skipped    triage: upstream is broken, or it has passed; or too few labels came in time
+ *   skipped    triage: upstream is broken, or the drift has passed; a person said no; or too few
+ *              labels or rows came in time
  *   rejected   the gate: the candidate stays in the registry with the gate's table
  *   done       promoted, or taken back by its rollout (the result says which)
- *   failed     a step gave up; the champion was never touched
+ *   failed     a step gave up, or someone cancelled the run; the champion was never touched
+ *
+ * A trainer that fails is tried again as often, and after as long, as the project says; that is the
+ * step's own loop, since the engine's retries are fixed for a type.
  */
 #include "retrain/priv.h"
 
-#include <stdio.h>
-
-#define POLL_NS (200 * NS_PER_MS)
 #define SEAL_WAIT_NS (300 * NS_PER_MS)
 
-/* Broken upstream rather than a changed world: a feature that is suddenly mostly missing. */
-#define NULL_SPIKE 0.3
-#define DEPLOY_BLAME_NS (60 * NS_PER_S)
+/* How often labels are looked for: soon at first, then ever more patiently. */
+#define POLL_MIN_NS (200 * NS_PER_MS)
+#define POLL_MAX_NS (30 * NS_PER_S)
 
 static NODISCARD int step_done(struct run *r, const char *step, int64_t start_ns,
                                struct json *found, struct err *e)
@@ -50,99 +50,79 @@ static NODISCARD int skip(struct run *r, enum fact_type type, str why, const str
     return flow_finish(r->ctx);
 }
 
-/* --- Triage ----------------------------------------------------------------------------------- */
-
-/* The feature that points to a broken upstream, or STR_NULL. */
-static str broken_feature(const struct json *cause)
+/* Ends a run before any work was done: it does not count for the cooldown. */
+static NODISCARD int skip_early(struct run *r, str why, const struct json *data, struct err *e)
 {
-    const struct json *features = json_get(cause, S("features"));
+    int64_t asked = json_int_or(json_get(flow_input(r->ctx), S("asked_ns")), 0);
+    struct meta *m;
 
-    if (json_is_container(features))
-        JSON_EACH (f, features)
-            if (json_bool_or(json_get(f, S("selected")), false) &&
-                json_real_or(json_get(f, S("missing_delta")), 0) > NULL_SPIKE)
-                return json_str_or(json_get(f, S("feature")), S("?"));
-    return STR_NULL;
+    TRY(flow_tx(r->ctx, &m, e));
+    TRY(start_give_back(m, r->model_name, asked, r->a, e));
+    return skip(r, FACT_RETRAIN_SKIPPED, why, data, e);
 }
 
-static NODISCARD int recent_deploys(struct run *r, int64_t *ret_n, struct err *e)
-{
-    int64_t at = r->changed_ns ? r->changed_ns : time_wall_ns();
-
-    return meta_first_int(
-        flow_meta(r->ctx),
-        "SELECT COUNT(*) FROM journal WHERE at_ns >= ? AND at_ns <= ? AND subject = ?"
-        " AND type IN ('rollout.promoted', 'rollout.step.advanced')",
-        M_ARGS(M_INT(at - DEPLOY_BLAME_NS), M_INT(at),
-               M_STR(arena_printf(r->a, "endpoint/" STR_F, STR_A(r->endpoint)))),
-        0, ret_n, e);
-}
-
-static NODISCARD int triage_verdict(struct run *r, const struct json *cause, struct json *found,
-                                    str *ret_verdict, str *ret_why, struct err *e)
-{
-    str broken = broken_feature(cause);
-    int64_t deploys;
-    int drifting = r->env->ports.drifting(r->env->ports.ctx, r->endpoint);
-
-    TRY(recent_deploys(r, &deploys, e));
-    json_set_int(r->a, found, S("recent_deploys"), deploys);
-    json_set_int(r->a, found, S("still_drifting"), drifting);
-    if (broken.p) {
-        *ret_verdict = S("upstream_fault");
-        *ret_why = arena_printf(r->a,
-                                "'" STR_F "' is mostly missing now: mend its source; a model "
-                                "trained on this would learn the fault",
-                                STR_A(broken));
-    } else if (drifting == 0) {
-        *ret_verdict = S("transient");
-        *ret_why = S("the drift was over before the run began");
-    } else {
-        *ret_verdict = S("real");
-        *ret_why = deploys
-                       ? S("the traffic changed; a recent deploy of this endpoint is worth a look")
-                       : S("the traffic changed and upstream looks sound");
-    }
-    return 0;
-}
+/* --- Triage and review ------------------------------------------------------------------------ */
 
 static int step_triage(struct flow_ctx *ctx, struct err *e)
 {
     int64_t start = time_wall_ns();
-    const struct json *cause = json_get(flow_input(ctx), S("cause"));
-    str kind = json_str_or(json_get(flow_input(ctx), S("kind")), S("")), verdict, why;
     struct json *found;
     struct meta *m;
     struct run r;
+    str why;
 
     TRY(run_open(ctx, &r, e));
-    found = json_new_object(r.a);
-    if (str_eq(kind, S("drift")) || str_eq(kind, S("performance"))) {
-        TRY(triage_verdict(&r, cause, found, &verdict, &why, e));
-    } else {
-        verdict = S("real");
-        why = json_str_or(json_get(flow_input(ctx), S("reason")), S("asked for"));
-    }
-    json_set_str(r.a, found, S("verdict"), verdict);
-    json_set_str(r.a, found, S("why"), why);
+    TRY(triage(&r, &found, e));
+    why = json_str_or(json_get(found, S("why")), S(""));
     TRY(flow_tx(ctx, &m, e));
     TRY(run_fact(&r, m, FACT_RETRAIN_STARTED,
                  json_str_or(json_get(flow_input(ctx), S("reason")), S("")), NULL, e));
     TRY(run_fact(&r, m, FACT_TRIAGE_FINISHED, why, found, e));
-    if (!str_eq(verdict, S("real")))
-        return skip(&r, FACT_RETRAIN_SKIPPED, why, found, e);
+    if (!str_eq(json_str_or(json_get(found, S("verdict")), S("")), S("real")))
+        return skip_early(&r, why, found, e);
     return step_done(&r, "triage", start, found, e);
+}
+
+/* The answer of a person: {"approved":bool,"actor","reason"}. */
+static NODISCARD int reviewed(struct run *r, const struct json *answer, int64_t since,
+                              struct err *e)
+{
+    struct json *found = json_new_object(r->a);
+    str actor = json_str_or(json_get(answer, S("actor")), S("someone"));
+    str reason = json_str_or(json_get(answer, S("reason")), S(""));
+    bool approved = json_bool_or(json_get(answer, S("approved")), true);
+
+    json_set_bool(r->a, found, S("approved"), approved);
+    json_set_str(r->a, found, S("actor"), actor);
+    json_set_str(r->a, found, S("reason"), reason);
+    if (approved)
+        return step_done(r, "review", since, found, e);
+    return skip_early(r, arena_printf(r->a, STR_F " said no: " STR_F, STR_A(actor), STR_A(reason)),
+                      found, e);
 }
 
 /* Policy "review": a person must say go. */
 static int step_review(struct flow_ctx *ctx, struct err *e)
 {
-    struct json *approval;
+    struct json *answer, *asked, *found;
+    struct run r;
 
     if (!json_bool_or(json_get(flow_input(ctx), S("review")), false))
         return 0;
-    TRY(flow_event_of(ctx, "approve", &approval, e));
-    return approval ? 0 : flow_wait(ctx, "approve", INT64_MAX, "review");
+    TRY(run_open(ctx, &r, e));
+    TRY(flow_event_of(ctx, "approve", &answer, e));
+    TRY(flow_output_of(ctx, "review", &asked, e));
+    if (answer)
+        return reviewed(&r, answer, json_int_or(json_get(asked, S("since_ns")), time_wall_ns()), e);
+    if (!asked) {
+        found = json_new_object(r.a);
+        json_set_str(r.a, found, S("waits_for"), S("a person: approve or cancel this flow"));
+        json_set_int(r.a, found, S("since_ns"), time_wall_ns());
+        TRY(step_done(&r, "review", time_wall_ns(), found, e));
+    } else {
+        flow_output(ctx, asked);
+    }
+    return flow_wait(ctx, "approve", INT64_MAX, "review");
 }
 
 /* --- Labels ----------------------------------------------------------------------------------- */
@@ -159,17 +139,21 @@ static int step_labels(struct flow_ctx *ctx, struct err *e)
     if (want <= 0)
         return 0;
     TRY(run_open(ctx, &r, e));
-    have = r.env->ports.labels_since(r.env->ports.ctx, r.endpoint,
-                                     r.changed_ns ? r.changed_ns : asked);
-    if (have < want && now - asked < patience)
-        return flow_sleep_until(ctx, now + POLL_NS, "labels");
-    if (have < want)
-        return skip(&r, FACT_RETRAIN_SKIPPED,
-                    arena_printf(r.a, "%lld of %lld labels came in " STR_F, (long long)have,
-                                 (long long)want, STR_A(time_duration_text(r.a, patience))),
-                    NULL, e);
+    have = r.env->ports.labels_total(r.env->ports.ctx, r.endpoint) -
+           json_int_or(json_get(input, S("labels_base")), 0);
+    if (have < want && now - asked < patience) {
+        int64_t poll = CLAMP((now - asked) / 20, POLL_MIN_NS, POLL_MAX_NS);
+
+        return flow_sleep_until(ctx, MIN(now + poll, asked + patience), "labels");
+    }
     found = json_new_object(r.a);
     json_set_int(r.a, found, S("labels"), have);
+    json_set_int(r.a, found, S("wanted"), want);
+    if (have < want)
+        return skip_early(&r,
+                          arena_printf(r.a, "%lld of %lld labels came in " STR_F, (long long)have,
+                                       (long long)want, STR_A(time_duration_text(r.a, patience))),
+                          found, e);
     return step_done(&r, "labels", asked, found, e);
 }
 
@@ -182,8 +166,7 @@ static int step_seal(struct flow_ctx *ctx, struct err *e)
     return flow_sleep_until(ctx, time_wall_ns() + SEAL_WAIT_NS, "snapshot");
 }
 
-/* --- Snapshot and training ----------------------------------------------------------------------
- */
+/* --- Snapshot and training -------------------------------------------------------------------- */
 
 static int step_snapshot(struct flow_ctx *ctx, struct err *e)
 {
@@ -196,36 +179,85 @@ static int step_snapshot(struct flow_ctx *ctx, struct err *e)
     TRY(snapshot_make(&r, &s, e));
     rows_min = json_int_or(json_path(r.model, "retrain.rows_min"), 10000);
     found = json_new_object(r.a);
+    json_set_str(r.a, found, S("snapshot"), arena_dup(r.a, str_of(s.hash)));
     json_set_int(r.a, found, S("train_rows"), s.train_rows);
     json_set_int(r.a, found, S("holdout_rows"), s.holdout_rows);
     json_set_int(r.a, found, S("reference_rows"), s.reference_rows);
     json_set_int(r.a, found, S("record_rows"), s.record_rows);
-    if (s.train_rows < rows_min || s.holdout_rows < 1)
+    if (s.train_rows < rows_min)
         return skip(&r, FACT_RETRAIN_SKIPPED,
-                    arena_printf(r.a,
-                                 "%lld rows to train on and %lld held out; retrain.min_rows wants "
-                                 "%lld",
-                                 (long long)s.train_rows, (long long)s.holdout_rows,
-                                 (long long)rows_min),
+                    arena_printf(r.a, "%lld labelled rows to train on: retrain.min_rows wants %lld",
+                                 (long long)s.train_rows, (long long)rows_min),
+                    found, e);
+    if (s.holdout_rows < 1)
+        return skip(&r, FACT_RETRAIN_SKIPPED,
+                    r.changed_ns ? S("no labelled row since the change: nothing to judge by")
+                                 : S("no labelled row could be held out: nothing to judge by"),
                     found, e);
     return step_done(&r, "snapshot", start, found, e);
+}
+
+/* A trainer failed. Again, later, if the project grants it another attempt. */
+static NODISCARD int train_failed(struct run *r, int64_t start, const struct err *why,
+                                  struct err *e)
+{
+    const struct json *trainer = run_trainer(r);
+    int64_t retries = json_int_or(json_get(trainer, S("retries")), 2);
+    int64_t delay = json_int_or(json_get(trainer, S("retry_delay_ns")), 600 * NS_PER_S);
+    struct json *before, *found = json_new_object(r->a);
+    int64_t failed;
+
+    TRY(flow_output_of(r->ctx, "train", &before, e));
+    failed = json_int_or(json_get(before, S("failed")), 0) + 1;
+    if (failed > retries) {
+        if (e)
+            *e = *why;
+        return failed > 1 ? err_context(e, "after %lld attempts", (long long)failed)
+                          : (int)why->code;
+    }
+    json_set_int(r->a, found, S("failed"), failed);
+    json_set_int(r->a, found, S("retries"), retries);
+    json_set_int(r->a, found, S("again_ns"), time_wall_ns() + delay);
+    json_set_str(r->a, found, S("error"), arena_dup(r->a, str_of(why->msg)));
+    TRY(step_done(r, "train", start, found, e));
+    return flow_sleep_until(r->ctx, time_wall_ns() + delay, "train");
 }
 
 static int step_train(struct flow_ctx *ctx, struct err *e)
 {
     int64_t start = time_wall_ns();
-    struct json *found;
+    struct json *found, *metrics;
     struct run r;
+    struct err why;
     char *model;
 
     TRY(run_open(ctx, &r, e));
-    TRY(trainer_run(&r, &model, e));
+    if (trainer_run(&r, &model, &why)) {
+        if (why.code == CODE_CANCELLED || why.code == CODE_ABORTED || !run_trainer(&r)) {
+            *e = why;
+            return (int)why.code;
+        }
+        return train_failed(&r, start, &why, e);
+    }
     found = json_new_object(r.a);
     json_set_str(r.a, found, S("path"), str_of(model));
+    metrics = trainer_metrics(&r);
+    if (metrics)
+        json_set(found, S("metrics"), metrics);
     return step_done(&r, "train", start, found, e);
 }
 
 /* --- Registering ------------------------------------------------------------------------------ */
+
+static struct json *metadata_of(struct run *r)
+{
+    const struct json *trainer = run_trainer(r);
+    struct json *o = json_new_object(r->a);
+
+    json_set_str(r->a, o, S("algorithm"), json_str_or(json_get(trainer, S("kind")), S("")));
+    json_set(o, S("hyperparameters"), json_copy(r->a, trainer));
+    return o;
+}
 
 static int step_register(struct flow_ctx *ctx, struct err *e)
 {
@@ -247,6 +279,9 @@ static int step_register(struct flow_ctx *ctx, struct err *e)
     json_set_str(r.a, input, S("holdout"), str_of(run_path(&r, "holdout.parquet")));
     json_set_bool(r.a, input, S("promote"), false);
     json_set_bool(r.a, input, S("promote_first"), false); /* the gate comes first */
+    if (json_get(trained, S("metrics")))
+        json_set(input, S("metrics"), json_copy(r.a, json_get(trained, S("metrics"))));
+    json_set(input, S("metadata"), metadata_of(&r));
     training = json_set(input, S("training"), json_new_object(r.a));
     json_set_str(r.a, training, S("flow"), flow_id(ctx));
     if (data)
@@ -309,6 +344,7 @@ static int step_gate(struct flow_ctx *ctx, struct err *e)
     TRY(flow_output_of(ctx, "registered", &registered, e));
     candidate = json_int_or(json_get(registered, S("version")), 0);
     TRY(champion_of(&r, &champion, e));
+    TRY(snapshot_verify(&r, SNAPSHOT_HOLDOUT, e));
     TRY(r.env->ports.gate(r.env->ports.ctx, flow_meta(ctx), r.project, r.model_name, candidate,
                           champion, run_path(&r, "holdout.parquet"), r.dir.p, r.a, &report, e));
     json_set_int(r.a, report, S("version"), candidate);
@@ -317,10 +353,12 @@ static int step_gate(struct flow_ctx *ctx, struct err *e)
     TRY(flow_tx(ctx, &m, e));
     TRY(run_fact(&r, m, FACT_GATE_EVALUATED, json_str_or(json_get(report, S("reason")), verdict),
                  report, e));
-    if (!str_eq(verdict, S("DEPLOY")))
+    if (!str_eq(verdict, S("DEPLOY"))) {
+        json_set_str(r.a, report, S("urgency"), S("ticket"));
         return skip(&r, FACT_RETRAIN_REJECTED,
                     json_str_or(json_get(report, S("reason")), S("the gate did not pass")), report,
                     e);
+    }
     return step_done(&r, "gate", start, report, e);
 }
 
@@ -376,22 +414,28 @@ static int step_rolled(struct flow_ctx *ctx, struct err *e)
     return flow_finish(ctx);
 }
 
+/* Whoever ends a run takes its unmet wish for a rollout with it. A rollout under way is not the
+ * run's any more: it has its own orders. */
 static int on_end(struct flow_ctx *ctx, enum flow_state state, const struct err *cause,
                   struct err *e)
 {
+    str why = cause ? str_of(cause->msg) : S("cancelled");
     struct json *data;
     struct meta *m;
+    struct err ignored;
     struct run r;
 
-    if (!cause)
+    if (!cause && state != FLOW_CANCELLED)
         return 0;
-    if (run_open(ctx, &r, e))
-        return 0; /* the model is gone from the project: the flow's own error says enough */
     TRY(flow_tx(ctx, &m, e));
+    TRY(meta_kv_delete(m, S("rollout.wanted"), flow_id(ctx), e));
+    if (run_open(ctx, &r, &ignored))
+        return 0; /* the model is gone from the project: the flow's own error says enough */
     data = json_new_object(r.a);
-    json_set_str(r.a, data, S("error"), str_of(cause->msg));
+    json_set_str(r.a, data, S("error"), why);
     json_set_str(r.a, data, S("state"), str_of(flow_state_name(state)));
-    return run_fact(&r, m, FACT_RETRAIN_FAILED, str_of(cause->msg), data, e);
+    json_set_str(r.a, data, S("urgency"), S("ticket"));
+    return run_fact(&r, m, FACT_RETRAIN_FAILED, why, data, e);
 }
 
 static const struct flow_step steps[] = {
@@ -408,7 +452,7 @@ static const struct flow_step steps[] = {
     {.name = "train",
      .fn = step_train,
      .timeout_ns = 60 * NS_PER_S,
-     .retry = {.max_attempts = 3, .first_delay_ns = 600 * NS_PER_S}},
+     .retry = {.max_attempts = 3, .first_delay_ns = NS_PER_S}},
     {.name = "register", .fn = step_register},
     {.name = "registered", .fn = step_registered},
     {.name = "gate", .fn = step_gate, .timeout_ns = 600 * NS_PER_S},

@@ -1,17 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Running a trainer: a child process with limits. The contract is the same for the built-in one and
- * for a command of the user's (docs/trainers.md):
+ * for a command of the user's (README.md):
  *
- *   WEIR_TRAIN_DATA   train.parquet: the features by name, the label (as text), __ts
+ *   WEIR_TRAIN_DATA   train.parquet: the features by name, the label, __ts
  *   WEIR_TRAIN_SPEC   spec.json: {"model","task","label","features":[…],"classes":[…],
  *                     "seed","params":{…}}
- *   WEIR_MODEL_OUT    a folder: leave model.onnx there, or model.json / model.ubj of XGBoost;
- * metrics.json, if there is one, is stored with the version
+ *   WEIR_MODEL_OUT    a folder, empty at the start: leave model.onnx there, or model.json /
+ *                     model.ubj of XGBoost; metrics.json, if there is one, is stored with the
+ *                     version
  *
  * Exit status 0 is success. What it writes to stdout and stderr is kept in trainer.log. It sees the
  * environment variables that the project names and no other, and no network unless the project
- * allows it.
+ * allows it. Each attempt begins with the frozen data and an empty folder: nothing of a failed one
+ * can pass for a model.
  */
 #include "retrain/priv.h"
 
@@ -23,22 +25,26 @@
 #define LOOK_NS (100 * NS_PER_MS) /* how soon a cancelled run ends its child */
 #define ENV_MAX 80
 #define ARGS_MAX 64
+#define LOOK_NS (100 * NS_PER_MS)
+#define LOG_BYTES_MAX ((size_t)64 << 20)
+#define METRICS_BYTES_MAX ((size_t)256 << 10)
+#define WORDS_MAX 200 /* of the trainer's last words in an error */
 
 static NODISCARD int write_spec(struct run *r, const struct json *trainer, struct err *e)
 {
     AUTO(buf_done) struct buf text = {0};
     struct json *spec = json_new_object(r->a), *features;
     const struct json *classes = json_get(r->model, S("classes"));
-    str *names;
+    struct feature *list;
     size_t n;
 
-    TRY(run_features(r, &names, &n, e));
+    TRY(run_features(r, &list, &n, e));
     json_set_str(r->a, spec, S("model"), r->model_name);
     json_set_str(r->a, spec, S("task"), json_str_or(json_get(r->model, S("task")), S("")));
     json_set_str(r->a, spec, S("label"), run_label(r));
     features = json_set(spec, S("features"), json_new_array(r->a));
     for (size_t i = 0; i < n; i++)
-        json_push(features, json_new_str(r->a, names[i]));
+        json_push(features, json_new_str(r->a, list[i].name));
     if (json_is_container(classes))
         json_set(spec, S("classes"), json_copy(r->a, classes));
     json_set_int(r->a, spec, S("seed"), json_int_or(json_get(trainer, S("seed")), 0));
@@ -99,41 +105,50 @@ static NODISCARD int arguments(struct run *r, const struct json *trainer,
     return 0;
 }
 
-/* The last lines of the log, for the error message. */
+/* The last words of the log, on one line of plain text. */
 static str log_tail(struct run *r)
 {
+    char line[WORDS_MAX + 1];
     struct err e;
     str text;
 
-    if (file_read_all(run_path(r, "trainer.log"), 64 << 20, r->a, &text, &e))
+    if (file_read_all(run_path(r, "trainer.log"), LOG_BYTES_MAX, r->a, &text, &e))
         return S("");
     text = str_trim(text);
-    if (text.n > 300)
-        text = str_skip(text, text.n - 300);
-    return text;
+    if (text.n > WORDS_MAX)
+        text = str_skip(text, text.n - WORDS_MAX);
+    for (size_t i = 0; i < text.n; i++)
+        line[i] = text.p[i] >= ' ' && text.p[i] < 127 ? text.p[i] : ' ';
+    return arena_dup(r->a, str_trim((str){line, text.n}));
 }
 
 /* Waits with heartbeats, so that the flow keeps its lease and a cancelled run ends its child. */
-static NODISCARD int wait_for(struct run *r, struct child *c, int64_t deadline,
+static NODISCARD int wait_for(struct run *r, struct child *c, int64_t timeout_ns,
                               struct child_exit *x, struct err *e)
 {
-    int64_t now = time_mono_ns(), beat = now + BEAT_NS;
+    int64_t start = time_mono_ns(), beat = start + BEAT_NS;
 
-    while (!child_wait_until(c, MIN(deadline, now + LOOK_NS), x)) {
-        now = time_mono_ns();
-        if (now >= deadline || flow_should_stop(r->ctx)) {
+    for (;;) {
+        int64_t now = time_mono_ns();
+
+        if (child_wait_until(c, now + LOOK_NS, x))
+            return 0;
+        if (flow_should_stop(r->ctx)) {
             child_wait(c, now, GRACE_NS, x);
-            if (now >= deadline)
-                return FAIL(e, DEADLINE_EXCEEDED,
-                            "the trainer ran into its time limit and was ended");
-            return FAIL(e, CANCELLED, "the run was cancelled while the trainer worked");
+            return FAIL(e, CANCELLED, "the run was stopped while the trainer worked");
+        }
+        if (now - start > timeout_ns) {
+            child_wait(c, now, GRACE_NS, x);
+            return FAIL(e, FAILED_PRECONDITION,
+                        "the trainer did not end within " STR_F
+                        " and was stopped; its last words: " STR_F,
+                        STR_A(time_duration_text(r->a, timeout_ns)), STR_A(log_tail(r)));
         }
         if (now > beat) {
             TRY(flow_heartbeat(r->ctx, e));
             beat = now + BEAT_NS;
         }
     }
-    return 0;
 }
 
 static NODISCARD int find_model(struct run *r, char **ret_model, struct err *e)
@@ -153,13 +168,47 @@ static NODISCARD int find_model(struct run *r, char **ret_model, struct err *e)
                 run_path(r, "out"));
 }
 
+struct json *trainer_metrics(struct run *r)
+{
+    char *path = run_path(r, "out/metrics.json");
+    struct json *metrics;
+    struct err e;
+    str text;
+
+    if (!file_exists(path) || file_read_all(path, METRICS_BYTES_MAX, r->a, &text, &e) ||
+        json_parse(text, r->a, &metrics, &e) || metrics->type != JSON_OBJECT)
+        return NULL;
+    return metrics;
+}
+
+static NODISCARD int start_child(struct run *r, const struct json *trainer, struct child *child,
+                                 struct err *e)
+{
+    const char *argv[ARGS_MAX], *env[ENV_MAX];
+    bool is_command = str_eq(json_str_or(json_get(trainer, S("kind")), S("")), S("command"));
+    int64_t cpu_ns = json_int_or(json_get(trainer, S("cpu_time_ns")), 0);
+
+    TRY(arguments(r, trainer, argv, e));
+    environment(r, trainer, env);
+    return child_start(
+        &(struct child_spec){
+            .argv = argv,
+            .env = env,
+            .cwd = is_command ? r->env->project_dir : r->dir.p,
+            .out.path = run_path(r, "trainer.log"),
+            .err_to_out = true,
+            .limits = {.address_space_bytes =
+                           (uint64_t)json_int_or(json_get(trainer, S("memory_bytes_max")), 0),
+                       .cpu_seconds = (uint64_t)((cpu_ns + NS_PER_S - 1) / NS_PER_S)},
+            .nice = 5,
+            .no_network = !json_bool_or(json_get(trainer, S("network")), false)},
+        child, e);
+}
+
 int trainer_run(struct run *r, char **ret_model, struct err *e)
 {
-    str name = json_str_or(json_get(r->model, S("trainer")), S(""));
-    const struct json *trainer = json_get(json_get(r->project, S("trainers")), name);
+    const struct json *trainer = run_trainer(r);
     int64_t timeout = json_int_or(json_get(trainer, S("timeout_ns")), 3600 * NS_PER_S);
-    int64_t cpu_ns = json_int_or(json_get(trainer, S("cpu_time_ns")), 0);
-    const char *argv[ARGS_MAX], *env[ENV_MAX];
     AUTO(child_done) struct child child = {.pidfd = -1};
     struct child_exit x;
     char text[CHILD_TEXT_SIZE];
@@ -167,29 +216,17 @@ int trainer_run(struct run *r, char **ret_model, struct err *e)
     if (!trainer)
         return FAIL(e, FAILED_PRECONDITION, "model '" STR_F "' has no trainer",
                     STR_A(r->model_name));
+    TRY(snapshot_verify(r, SNAPSHOT_TRAIN, e));
     TRY(write_spec(r, trainer, e));
+    TRY(tree_remove(run_path(r, "out"), e));
+    TRY(file_remove(run_path(r, "trainer.log"), e));
     TRY(file_make_dirs(run_path(r, "out"), e));
-    TRY(arguments(r, trainer, argv, e));
-    environment(r, trainer, env);
-    TRY(child_start(
-        &(struct child_spec){
-            .argv = argv,
-            .env = env,
-            .cwd = str_eq(json_str_or(json_get(trainer, S("kind")), S("")), S("command"))
-                       ? r->env->project_dir
-                       : r->dir.p,
-            .out.path = run_path(r, "trainer.log"),
-            .err_to_out = true,
-            .limits = {.address_space_bytes =
-                           (uint64_t)json_int_or(json_get(trainer, S("memory_bytes_max")), 0),
-                       .cpu_seconds = (uint64_t)(cpu_ns / NS_PER_S)},
-            .nice = 5,
-            .no_network = !json_bool_or(json_get(trainer, S("network")), false)},
-        &child, e));
-    TRY(wait_for(r, &child, time_mono_ns() + timeout, &x, e));
+    TRY(start_child(r, trainer, &child, e));
+    TRY(wait_for(r, &child, timeout, &x, e));
     child_exit_text(&x, text);
     if (!child_exit_ok(&x))
-        return FAIL(e, UNKNOWN, "trainer '" STR_F "' failed: %s; its last words: " STR_F,
-                    STR_A(name), text, STR_A(log_tail(r)));
+        return FAIL(e, FAILED_PRECONDITION,
+                    "trainer '" STR_F "' failed: %s; its last words: " STR_F, STR_A(trainer->key),
+                    text, STR_A(log_tail(r)));
     return find_model(r, ret_model, e);
 }

@@ -12,6 +12,7 @@
 
 #include "base/library.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -31,6 +32,7 @@
     X(XGBoosterSetParam)          \
     X(XGBoosterSetAttr)           \
     X(XGBoosterUpdateOneIter)     \
+    X(XGBoosterEvalOneIter)       \
     X(XGBoosterSaveModel)         \
     X(XGBoosterFree)
 
@@ -119,9 +121,10 @@ static NODISCARD int found_classes(struct training *t, struct lake *l, str sourc
 {
     AUTO(lake_result_freep) struct lake_result *res = NULL;
     str sql = arena_printf(&t->a,
-                           "SELECT " STR_F " FROM " STR_F " GROUP BY 1 ORDER BY TRY_CAST(" STR_F
-                           " AS DOUBLE) NULLS LAST, 1 LIMIT %d",
-                           STR_A(t->label), STR_A(source), STR_A(t->label), CLASSES_MAX + 1);
+                           "SELECT " STR_F " FROM " STR_F " WHERE " STR_F " IS NOT NULL GROUP BY 1"
+                           " ORDER BY TRY_CAST(" STR_F " AS DOUBLE) NULLS LAST, 1 LIMIT %d",
+                           STR_A(t->label), STR_A(source), STR_A(t->label), STR_A(t->label),
+                           CLASSES_MAX + 1);
 
     TRY(lake_query(l, sql.p, NULL, 0, &res, e));
     t->classes = ARENA_ARRAY(&t->a, str, CLASSES_MAX + 1);
@@ -159,6 +162,12 @@ static void add_label(struct training *t, struct buf *sql)
     buf_add_str(sql, S(" END"));
 }
 
+/* XGBoost takes no infinities; NaN is missing. */
+static float as_float(double v)
+{
+    return (float)CLAMP(v, -(double)FLT_MAX, (double)FLT_MAX);
+}
+
 static NODISCARD int fill(struct training *t, const struct lake_numbers *n, struct err *e)
 {
     t->matrix = mem_try_alloc(n->row_count * t->feature_count * sizeof(float));
@@ -172,10 +181,33 @@ static NODISCARD int fill(struct training *t, const struct lake_numbers *n, stru
         if (isnan(n->columns[t->feature_count][row]))
             continue; /* an unknown class: nothing to learn from */
         for (size_t i = 0; i < t->feature_count; i++)
-            to[i] = (float)n->columns[i][row];
+            to[i] = as_float(n->columns[i][row]);
         t->labels[t->rows++] = (float)n->columns[t->feature_count][row];
     }
     return t->rows ? 0 : FAIL(e, FAILED_PRECONDITION, "no row has a usable label");
+}
+
+/* Text has no order that trees could cut: say so here, in words. */
+static NODISCARD int check_types(struct training *t, struct lake *l, str source, struct err *e)
+{
+    AUTO(lake_result_freep) struct lake_result *res = NULL;
+    AUTO(buf_done) struct buf sql = {0};
+
+    buf_init(&sql, 4 << 20);
+    buf_add_str(&sql, S("SELECT "));
+    for (size_t i = 0; i < t->feature_count; i++) {
+        lake_quote_name(&sql, t->features[i]);
+        buf_add_str(&sql, S(", "));
+    }
+    buf_printf(&sql, "1 FROM " STR_F " LIMIT 0", STR_A(source));
+    TRY(lake_query(l, buf_z(&sql), NULL, 0, &res, e));
+    for (size_t i = 0; i < t->feature_count; i++)
+        if (lake_column_type(res, i) == LAKE_TEXT)
+            return FAIL(e, INVALID_ARGUMENT,
+                        "feature '" STR_F "' is text: the built-in trainer takes numbers; encode "
+                        "it, or use a trainer of kind command",
+                        STR_A(t->features[i]));
+    return 0;
 }
 
 static NODISCARD int read_rows(struct training *t, struct err *e)
@@ -190,6 +222,7 @@ static NODISCARD int read_rows(struct training *t, struct err *e)
     buf_add_str(&source, S("read_parquet("));
     lake_quote_text(&source, str_of(t->data));
     buf_add_char(&source, ')');
+    TRY(check_types(t, l, buf_str(&source), e));
     if (!t->regression)
         TRY(read_classes(t, l, buf_str(&source), e));
     buf_add_str(&sql, S("SELECT "));
@@ -239,7 +272,7 @@ static NODISCARD int set_params(struct training *t, BoosterHandle b, struct err 
     TRY(set(b, "objective", objective(t), e));
     TRY(set(b, "tree_method", "hist", e));
     TRY(set(b, "verbosity", "1", e));
-    if (!t->regression && t->class_count > 2)
+    if (strcmp(objective(t), "multi:softprob") == 0)
         TRY(set(b, "num_class", arena_printf(&t->a, "%zu", t->class_count).p, e));
     for (size_t i = 0; i < ARRAY_LEN(numbers); i++) {
         const struct json *v = json_get(t->params, str_of(numbers[i].ours));
@@ -270,6 +303,36 @@ static NODISCARD int name_things(struct training *t, DMatrixHandle d, BoosterHan
     return check(xgb.XGBoosterSetAttr(b, "classes", buf_z(&classes)), "classes", e);
 }
 
+/* XGBoost says "[99]\ttrain-logloss:0.123": that becomes {"train_logloss":0.123}. */
+static NODISCARD int leave_metrics(struct training *t, DMatrixHandle d, BoosterHandle b, int rounds,
+                                   struct err *e)
+{
+    AUTO(buf_done) struct buf text = {0};
+    struct json *o = json_new_object(&t->a);
+    const char *names[] = {"train"}, *said;
+    str rest, field;
+
+    TRY(check(xgb.XGBoosterEvalOneIter(b, rounds, &d, names, 1, &said), "evaluation", e));
+    rest = str_of(said);
+    while (rest.p) {
+        ptrdiff_t colon;
+        double v;
+
+        field = str_cut(&rest, '\t');
+        colon = str_find_char(field, ':');
+        if (!str_starts(field, S("train-")) || colon < 0 ||
+            !str_to_f64(str_skip(field, (size_t)colon + 1), &v))
+            continue;
+        field = str_skip(str_take(field, (size_t)colon), S("train-").n);
+        json_set_real(&t->a, o, arena_printf(&t->a, "train_" STR_F, STR_A(field)), v);
+    }
+    json_set_int(&t->a, o, S("train_rows"), (int64_t)t->rows);
+    json_set_int(&t->a, o, S("rounds"), rounds);
+    buf_init(&text, 1 << 16);
+    json_write_pretty(&text, o);
+    return file_replace(path_join(&t->a, t->out, "metrics.json"), buf_str(&text), e);
+}
+
 static NODISCARD int boost(struct training *t, DMatrixHandle d, BoosterHandle b, struct err *e)
 {
     int64_t rounds = json_int_or(json_get(t->params, S("rounds")), 100);
@@ -281,6 +344,7 @@ static NODISCARD int boost(struct training *t, DMatrixHandle d, BoosterHandle b,
         TRY(check(xgb.XGBoosterUpdateOneIter(b, round, d), "a round", e));
     printf("trained %lld rounds on %zu rows of %zu features\n", (long long)rounds, t->rows,
            t->feature_count);
+    TRY(leave_metrics(t, d, b, (int)rounds, e));
     return check(xgb.XGBoosterSaveModel(b, path), "saving", e);
 }
 

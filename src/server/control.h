@@ -18,17 +18,23 @@
 
 #include <pthread.h>
 
-#define TALLY_ENDPOINTS 1024
-#define TALLY_SECONDS 4096 /* of label counts kept for an endpoint */
+#define TALLY_ENDPOINTS 10000
+#define TALLY_SECONDS 1024 /* with labels, of an endpoint: how far back tally_labels_since() sees \
+                            */
 
-/* What workers may know of the digests: under a lock, because the control thread writes it. */
+/* What workers may know of the digests: under a lock, because the control thread writes it. The
+ * totals are durable: kv scope "labels", key = endpoint, {"total"}; up to TALLY_SAVE_NS of counting
+ * is lost when control is killed. */
+#define TALLY_SAVE_NS (2 * INT64_C(1000000000))
 struct tally {
     pthread_mutex_t lock;
+    int64_t save_due_ns;
     size_t n;
     struct tally_endpoint {
-        str endpoint; /* owned */
-        int drifting; /* as watch_drifting() said last */
-        uint32_t at;  /* next place */
+        str endpoint;         /* owned */
+        int drifting;         /* as watch_drifting() said last */
+        int64_t total, saved; /* labels ever; of them in the store */
+        uint32_t at;          /* next place */
         int64_t second[TALLY_SECONDS];
         int64_t labels[TALLY_SECONDS];
     } * list[TALLY_ENDPOINTS];
@@ -37,6 +43,10 @@ void tally_init(struct tally *t);
 void tally_done(struct tally *t);
 void tally_labels(struct tally *t, str endpoint, int64_t wall_ns, int64_t n);
 void tally_drifting(struct tally *t, str endpoint, int drifting);
+int64_t tally_labels_total(struct tally *t, str endpoint);
+NODISCARD int tally_load(struct tally *t, struct meta *m, struct err *e);
+/* Saves what changed, in one transaction, when it is time (wall_ns INT64_MAX: now). */
+NODISCARD int tally_save(struct tally *t, struct meta *m, int64_t wall_ns, struct err *e);
 int64_t tally_labels_since(struct tally *t, str endpoint, int64_t wall_ns); /* whole seconds */
 int tally_is_drifting(struct tally *t, str endpoint);
 
@@ -65,7 +75,9 @@ struct control {
     struct flow_runner *runner;
     bool plan_stale; /* something that it depends on has changed */
     char plan[PLAN_HASH_SIZE];
-    int64_t export_due_ns;
+    char plan_story[128]; /* correlation of the fact that changed it last */
+    char plan_told[128];  /* that of the plan in force: its plan.live belongs to the same story */
+    int64_t export_due_ns, sweep_due_ns;
     bool stopping;
 };
 

@@ -1,9 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Housekeeping of data, as a flow on a worker: sealed record segments become Parquet, old Parquet
+ * goes, and so do the folders of runs that ended long ago. It runs each minute while there are
+ * segments, else each hour.
+ */
+#include "base/files.h"
 #include "base/time.h"
 #include "record/export.h"
 #include "server/control.h"
 
 #define EXPORT_EVERY_NS (60 * NS_PER_S)
+#define SWEEP_EVERY_NS (3600 * NS_PER_S)
+#define ENDED_FLOWS_NS (INT64_C(7) * 86400 * NS_PER_S) /* ended flows and their folders are kept \
+                                                        */
 
 static int step_export(struct flow_ctx *ctx, struct err *e)
 {
@@ -12,6 +21,7 @@ static int step_export(struct flow_ctx *ctx, struct err *e)
     struct arena *a = flow_arena(ctx);
     struct export_result result = {0};
     const struct json *input = flow_input(ctx);
+    int64_t swept;
     struct json *o;
 
     TRY(lake_open(&(struct lake_config){.threads = 1}, &l, e));
@@ -21,7 +31,10 @@ static int step_export(struct flow_ctx *ctx, struct err *e)
                                 .keep_segments_ns = 3600 * NS_PER_S,
                                 .keep_parquet_ns = json_int_or(json_get(input, S("keep_ns")), 0)},
         l, time_wall_ns(), &result, e));
+    TRY(retrain_sweep(&c->retrain, flow_meta(ctx), time_wall_ns(), ENDED_FLOWS_NS, &swept, e));
     o = json_new_object(a);
+    json_set_int(a, o, S("swept_runs"), swept);
+    json_set_int(a, o, S("removed_days"), (int64_t)result.removed_days);
     json_set_int(a, o, S("segments"), (int64_t)result.segments);
     json_set_int(a, o, S("rows"), (int64_t)result.rows);
     flow_output(ctx, o);
@@ -41,6 +54,21 @@ const struct flow_type *export_flow(void)
     return &type;
 }
 
+static bool has_segments(const char *state_dir, struct arena *a)
+{
+    char *dir = path_join(a, state_dir, "records");
+    struct err e;
+    str *names;
+    size_t n;
+
+    if (!file_exists(dir) || file_list(dir, a, &names, &n, &e))
+        return false;
+    for (size_t i = 0; i < n; i++)
+        if (str_ends(names[i], S(".seg")))
+            return true;
+    return false;
+}
+
 int control_export_if_due(struct control *c, int64_t wall_ns, struct err *e)
 {
     AUTO(arena_done) struct arena a = {0};
@@ -52,10 +80,13 @@ int control_export_if_due(struct control *c, int64_t wall_ns, struct err *e)
         return 0;
     c->export_due_ns = wall_ns + EXPORT_EVERY_NS;
     arena_init(&a, 0);
+    if (wall_ns < c->sweep_due_ns && !has_segments(c->options->state_dir, &a))
+        return 0;
+    c->sweep_due_ns = wall_ns + SWEEP_EVERY_NS;
     input = json_new_object(&a);
     json_set_int(&a, input, S("keep_ns"),
                  json_int_or(json_path(c->project, "gateway.records.retention_ns"), 0));
-    TRY(flow_prune(c->meta, wall_ns - INT64_C(7) * 86400 * NS_PER_S, &pruned, e));
+    TRY(flow_prune(c->meta, wall_ns - ENDED_FLOWS_NS, &pruned, e));
     return flow_start(
         c->meta, &(struct flow_start){.type = "export", .input = input, .dedup_key = S("export")},
         &started, e);

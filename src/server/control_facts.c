@@ -44,8 +44,14 @@ static NODISCARD int take_effect(struct control *c, const struct fact *f, struct
 {
     if (str_eq(f->type, S("project.applied")))
         TRY(control_load_project(c, e));
-    c->plan_stale |= touches_plan(f->type);
-    return c->project ? retrain_on_fact(&c->retrain, c->meta, c->project, f, e) : 0;
+    if (touches_plan(f->type)) {
+        c->plan_stale = true;
+        if (!str_to_z(f->correlation, c->plan_story, sizeof(c->plan_story)))
+            c->plan_story[0] = '\0';
+    }
+    return c->project && retrain_wants_fact(f->type)
+               ? retrain_on_fact(&c->retrain, c->meta, c->project, f, e)
+               : 0;
 }
 
 static NODISCARD int one_fact(struct control *c, const struct fact *f, struct err *e)
@@ -58,29 +64,50 @@ static NODISCARD int one_fact(struct control *c, const struct fact *f, struct er
     return meta_commit(&tx, e);
 }
 
+/* Facts that write nothing need no transaction: the cursor passes them in one step. */
+static NODISCARD int facts_of_turn(struct control *c, const struct fact *facts, size_t n,
+                                   struct err *e)
+{
+    bool saved = true;
+
+    for (size_t i = 0; i < n; i++) {
+        struct err why;
+        int rc = 0;
+
+        saved = retrain_wants_fact(facts[i].type);
+        if (saved)
+            rc = one_fact(c, &facts[i], &why);
+        else
+            rc = take_effect(c, &facts[i], &why);
+        if (!rc)
+            continue;
+        if (flow_code_is_retryable(
+                why.code)) { /* the store, not the fact: again at the next tick */
+            *e = why;
+            return rc;
+        }
+        /* A fact without effect is better than a control that stands still. */
+        log_err("fact.failed", &why);
+        saved = false;
+    }
+    return n && !saved ? journal_cursor_save(c->meta, CURSOR, facts[n - 1].seq, e) : 0;
+}
+
 int control_follow(struct control *c, struct err *e)
 {
     AUTO(arena_done) struct arena a = {0};
-    struct fact *facts;
     size_t n = FACTS_PER_READ;
-    int64_t seq;
 
     arena_init(&a, 0);
-    TRY(journal_cursor_load(c->meta, CURSOR, &seq, e));
     while (n == FACTS_PER_READ) {
+        struct fact *facts;
+        int64_t seq;
+
+        TRY(journal_cursor_load(c->meta, CURSOR, &seq, e));
         TRY(journal_read(c->meta,
                          &(struct journal_query){.after_seq = seq, .limit = FACTS_PER_READ}, &a,
                          &facts, &n, e));
-        for (size_t i = 0; i < n; i++) {
-            struct err fe;
-
-            if (one_fact(c, &facts[i], &fe)) {
-                /* A fact without effect is better than a control that stands still. */
-                log_err("fact.failed", &fe);
-                TRY(journal_cursor_save(c->meta, CURSOR, facts[i].seq, e));
-            }
-            seq = facts[i].seq;
-        }
+        TRY(facts_of_turn(c, facts, n, e));
         arena_reset(&a);
     }
     return 0;
@@ -97,32 +124,42 @@ static NODISCARD int plan_fact(struct control *c, const char *hash, struct err *
     data = json_new_object(&a);
     json_set_str(&a, data, S("plan"), str_of(hash));
     json_set_str(&a, data, S("previous"), str_of(c->plan));
-    return journal_append(
-        c->meta,
-        &(struct fact_new){
-            .type = FACT_PLAN_COMPILED, .subject = S("plan"), .actor = S("weir"), .data = data},
-        NULL, e);
+    return journal_append(c->meta,
+                          &(struct fact_new){.type = FACT_PLAN_COMPILED,
+                                             .subject = S("plan"),
+                                             .actor = S("weir"),
+                                             .correlation = str_of(c->plan_story),
+                                             .data = data},
+                          NULL, e);
 }
 
 int control_compile(struct control *c, struct err *e)
 {
     char hash[PLAN_HASH_SIZE];
+    int rc;
 
     if (!c->plan_stale || !c->project)
         return 0;
-    c->plan_stale = false;
-    TRY(compile_plan(c->meta, c->blobs, hash, e));
+    rc = compile_plan(c->meta, c->blobs, hash, e);
+    if (!rc)
+        rc = plan_current_write(c->options->state_dir, str_of(hash), e);
+    /* What the store or the disk refused may pass at the next tick; what is wrong with the project
+     * or a version stays wrong until a fact changes it, and the last good plan stands. */
+    c->plan_stale = rc && flow_code_is_retryable((enum code)rc);
+    if (rc)
+        return rc;
+    if (strcmp(hash, c->gateways.plan) != 0)
+        gateways_set_plan(&c->gateways,
+                          str_of(hash)); /* first the traffic, then the record of it */
     if (strcmp(hash, c->plan) == 0)
         return 0;
-    TRY(plan_current_write(c->options->state_dir, str_of(hash), e));
-    gateways_set_plan(&c->gateways, str_of(hash)); /* first the traffic, then the record of it */
-    TRY(plan_fact(c, hash, e));
+    rc = plan_fact(c, hash, e);
     memcpy(c->plan, hash, sizeof(hash));
-    return 0;
+    memcpy(c->plan_told, c->plan_story, sizeof(c->plan_told));
+    return rc;
 }
 
-/* --- Rollouts that flows asked for
- * ---------------------------------------------------------------- */
+/* --- Rollouts that flows asked for ------------------------------------------------------------ */
 
 static NODISCARD int tell(struct control *c, str flow, const char *result, str reason,
                           struct arena *a, struct err *e)
@@ -136,6 +173,35 @@ static NODISCARD int tell(struct control *c, str flow, const char *result, str r
     return rc == CODE_NOT_FOUND || rc == CODE_FAILED_PRECONDITION ? 0 : rc;
 }
 
+static NODISCARD int signature_of(struct control *c, str model, int64_t version, struct arena *a,
+                                  struct json **ret, struct err *e)
+{
+    AUTO(meta_rows_closep) struct meta_rows *rows = NULL;
+    struct json *meta;
+
+    TRY(meta_first(c->meta, "SELECT meta FROM model_versions WHERE model = ? AND version = ?",
+                   M_ARGS(M_STR(model), M_INT(version)), &rows, e));
+    if (!rows)
+        return FAIL(e, NOT_FOUND, "model '" STR_F "' has no version %lld", STR_A(model),
+                    (long long)version);
+    TRY(json_parse(meta_str_dup(rows, 0, a), a, &meta, e));
+    *ret = json_get(meta, S("signature"));
+    return 0;
+}
+
+/* Requests are read before they are routed, so both versions must read the same. */
+static NODISCARD int fits_beside(struct control *c, str model, int64_t champion, int64_t version,
+                                 struct arena *a, bool *ret, struct err *e)
+{
+    struct json *old, *new;
+
+    TRY(signature_of(c, model, champion, a, &old, e));
+    TRY(signature_of(c, model, version, a, &new, e));
+    *ret = json_equal(json_get(old, S("inputs")), json_get(new, S("inputs"))) &&
+           json_equal(json_get(old, S("outputs")), json_get(new, S("outputs")));
+    return 0;
+}
+
 static NODISCARD int start_one(struct control *c, const struct json *w, str flow, struct arena *a,
                                struct err *e)
 {
@@ -146,6 +212,7 @@ static NODISCARD int start_one(struct control *c, const struct json *w, str flow
     int64_t version = json_int_or(json_get(w, S("version")), 0), champion;
     const struct json *ep = json_get(json_get(c->project, S("endpoints")), endpoint);
     char id[64];
+    bool fits;
 
     TRY(registry_alias_get(c->meta, model, S("champion"), &champion, e));
     if (!champion) {
@@ -157,6 +224,17 @@ static NODISCARD int start_one(struct control *c, const struct json *w, str flow
         TRY(registry_alias_move(c->meta, model, S("candidate"), version, S("weir"), reason,
                                 correlation, NULL, e));
         return tell(c, flow, "candidate", S("no endpoint serves this model"), a, e);
+    }
+    if (champion == version)
+        return tell(c, flow, "promoted", S("it is the champion already"), a, e);
+    TRY(fits_beside(c, model, champion, version, a, &fits, e));
+    if (!fits) {
+        TRY(registry_alias_move(c->meta, model, S("candidate"), version, S("weir"), reason,
+                                correlation, NULL, e));
+        return tell(c, flow, "candidate",
+                    S("its inputs or outputs are not those of the champion: no traffic can be "
+                      "shared; promote it directly when the callers are ready"),
+                    a, e);
     }
     how = json_str_or(json_get(ep, S("rollout")), S(""));
     return rollout_start(
@@ -172,6 +250,19 @@ static NODISCARD int start_one(struct control *c, const struct json *w, str flow
         id, e);
 }
 
+/* The wish and its answer change hands in one transaction: a flow is told once, and surely. */
+static NODISCARD int refuse_one(struct control *c, str flow, const struct err *why, struct arena *a,
+                                struct err *e)
+{
+    AUTO(meta_tx_done) struct meta_tx tx = {0};
+
+    log_err("rollout.refused", why);
+    TRY(meta_begin(c->meta, &tx, e));
+    TRY(meta_kv_delete(c->meta, S("rollout.wanted"), flow, e));
+    TRY(tell(c, flow, "refused", str_of(why->msg), a, e));
+    return meta_commit(&tx, e);
+}
+
 static NODISCARD int wanted_one(struct control *c, str flow, str value, struct arena *a,
                                 struct err *e)
 {
@@ -185,9 +276,11 @@ static NODISCARD int wanted_one(struct control *c, str flow, str value, struct a
     if (!start_one(c, w, flow, a, &why))
         return meta_commit(&tx, e);
     meta_tx_done(&tx);
-    log_err("rollout.refused", &why);
-    TRY(meta_kv_delete(c->meta, S("rollout.wanted"), flow, e));
-    return tell(c, flow, "refused", str_of(why.msg), a, e);
+    if (flow_code_is_retryable(why.code)) {
+        *e = why;
+        return (int)why.code;
+    }
+    return refuse_one(c, flow, &why, a, e);
 }
 
 int control_start_wanted(struct control *c, struct err *e)
@@ -211,6 +304,8 @@ int control_start_wanted(struct control *c, struct err *e)
             list[n].flow = meta_str_dup(rows, 0, &a);
             list[n++].value = meta_str_dup(rows, 1, &a);
         }
+        if (n < ARRAY_LEN(list))
+            TRY(rc);
     }
     for (size_t i = 0; i < n; i++)
         TRY(wanted_one(c, list[i].flow, list[i].value, &a, e));

@@ -86,6 +86,12 @@ static void on_digest(void *ctx, const struct gateway_peer *from, const struct d
         log_failure("plan.failed", &e);
 }
 
+/* That a plan came into force belongs to the story that made it. */
+static str story_of_plan(const struct control *c, const char *plan)
+{
+    return plan && plan[0] && strcmp(plan, c->plan) == 0 ? str_of(c->plan_told) : STR_NULL;
+}
+
 static void gateway_fact(struct control *c, enum fact_type type, const struct gateway_peer *p,
                          const char *plan, str reason, double load_ms)
 {
@@ -106,6 +112,7 @@ static void gateway_fact(struct control *c, enum fact_type type, const struct ga
                                           .subject = arena_printf(&a, "gateway/%s", p->name),
                                           .actor = S("weir"),
                                           .reason = reason,
+                                          .correlation = story_of_plan(c, plan),
                                           .data = data},
                        NULL, &e))
         log_failure("journal.failed", &e);
@@ -120,8 +127,7 @@ static void on_plan(void *ctx, const struct gateway_peer *from, const char *plan
 
 static void on_gateway(void *ctx, const struct gateway_peer *who, bool joined)
 {
-    gateway_fact(ctx, joined ? FACT_GATEWAY_STARTED : FACT_GATEWAY_STOPPED, who, who->live,
-                 STR_NULL, 0);
+    gateway_fact(ctx, joined ? FACT_GATEWAY_STARTED : FACT_GATEWAY_STOPPED, who, NULL, STR_NULL, 0);
 }
 
 /* --- Clocks ----------------------------------------------------------------------------------- */
@@ -143,6 +149,8 @@ static void slow_tick(struct loop *loop, struct loop_timer *t)
     int64_t now = time_wall_ns();
     struct err e;
 
+    if (tally_save(&c->tally, c->meta, now, &e))
+        log_failure("labels.failed", &e);
     if (c->project && retrain_tick(&c->retrain, c->meta, c->project, now, &e))
         log_failure("trigger.failed", &e);
     if (c->project && control_export_if_due(c, now, &e))
@@ -170,6 +178,7 @@ static NODISCARD int open_stores(struct control *c, struct err *e)
     TRY(file_make_dirs(path_join(&c->arena, state, "lake"), e));
     TRY(file_make_dirs(path_join(&c->arena, state, "work"), e));
     TRY(watch_new(c->blobs, &c->watch, e));
+    TRY(tally_load(&c->tally, c->meta, e));
     return rollouts_new(c->meta, &c->rollouts, e);
 }
 
@@ -191,7 +200,8 @@ static NODISCARD int open_api(struct control *c, struct err *e)
 {
     struct api_context context;
     str listen = json_str_or(json_path(c->project, "control.listen"), S("127.0.0.1:7070"));
-    const char *address = c->options->control ? c->options->control : arena_dupz(&c->arena, listen);
+    const char *asked = c->options->control ? c->options->control : c->options->listen;
+    const char *address = asked ? asked : arena_dupz(&c->arena, listen);
 
     control_api_context(c, &context);
     return api_open(c->loop, address,
@@ -230,6 +240,7 @@ static NODISCARD int say_started(struct control *c, struct err *e)
 static NODISCARD int prepare(struct control *c, struct err *e)
 {
     ssize_t n = readlink("/proc/self/exe", c->self, sizeof(c->self) - 1);
+    struct err ignored;
 
     if (n <= 0)
         return FAIL_ERRNO(e, "cannot read /proc/self/exe");
@@ -239,9 +250,12 @@ static NODISCARD int prepare(struct control *c, struct err *e)
     TRY(say_started(c, e));
     TRY(control_first_apply(c, e));
     TRY(control_load_project(c, e));
+    if (plan_current_read(c->options->state_dir, c->plan, &ignored))
+        c->plan[0] = '\0';
     c->plan_stale = true;
     TRY(control_follow(c, e));
-    TRY(control_compile(c, e));
+    if (control_compile(c, &ignored)) /* a plan that cannot be made is no reason to be away */
+        log_failure("plan.failed", &ignored);
     TRY(open_api(c, e));
     TRY(meta_watch(c->store, META_TOPIC_JOURNAL, on_commit, c, e));
     TRY(meta_watch(c->store, META_TOPIC_KV, on_commit, c, e));
@@ -252,6 +266,10 @@ static NODISCARD int prepare(struct control *c, struct err *e)
 
 static void finish(struct control *c)
 {
+    struct err e;
+
+    if (c->meta && tally_save(&c->tally, c->meta, INT64_MAX, &e))
+        log_failure("labels.failed", &e);
     if (c->store) {
         meta_unwatch(c->store, on_commit, c);
         flow_runner_free(c->runner);

@@ -17,6 +17,11 @@ static int64_t labels_since(void *ctx, str endpoint, int64_t wall_ns)
     return tally_labels_since(&((struct control *)ctx)->tally, endpoint, wall_ns);
 }
 
+static int64_t labels_total(void *ctx, str endpoint)
+{
+    return tally_labels_total(&((struct control *)ctx)->tally, endpoint);
+}
+
 static int drifting(void *ctx, str endpoint)
 {
     return tally_is_drifting(&((struct control *)ctx)->tally, endpoint);
@@ -81,14 +86,15 @@ static NODISCARD int evaluate_one(struct control *c, struct meta *m, str model, 
     return evaluate_version(&env, &req, ret, e);
 }
 
-static NODISCARD int holdout_read(const char *path, str label, struct table *ret, struct err *e)
+static NODISCARD int holdout_read(const char *path, str label, bool regression, struct table *ret,
+                                  struct err *e)
 {
     const str as_text[] = {label};
 
     return table_read(&(struct table_query){.path = path,
                                             .format = S("parquet"),
                                             .as_text = as_text,
-                                            .as_text_count = 1,
+                                            .as_text_count = regression ? 0 : 1,
                                             .order_by = S("__ts"),
                                             .rows_max = 200000},
                       ret, e);
@@ -107,7 +113,7 @@ static int gate(void *ctx, struct meta *m, const struct json *project, str model
     struct eval_config cfg;
 
     TRY(evaluate_config_read(section, &cfg, e));
-    TRY(holdout_read(holdout, label, &t, e));
+    TRY(holdout_read(holdout, label, cfg.regression, &t, e));
     TRY(evaluate_one(c, m, model, candidate, &t, label, &cfg, work_dir, a, &fresh, e));
     if (champion)
         TRY(evaluate_one(c, m, model, champion, &t, label, &cfg, work_dir, a, &best, e));
@@ -165,8 +171,7 @@ static int api_retrain(void *ctx, struct meta *m, const struct api_retrain *what
                                 .actor = what->actor,
                                 .reason = what->reason,
                                 .override_cooldown = what->override_cooldown};
-    char flow[UUID_SIZE] = "";
-    bool started;
+    struct retrain_answer answer;
 
     if (!c->project)
         return FAIL(e, FAILED_PRECONDITION, "no project is applied: run weir apply");
@@ -176,11 +181,10 @@ static int api_retrain(void *ctx, struct meta *m, const struct api_retrain *what
             return FAIL(e, NOT_FOUND, "the project has no endpoint '" STR_F "'", STR_A(q.endpoint));
         q.model = json_str_or(json_get(ep, S("model")), S(""));
     }
-    TRY(retrain_start(&c->retrain, m, c->project, &q, &started, flow, e));
-    if (!started && !flow[0])
-        return FAIL(e, FAILED_PRECONDITION,
-                    "the run was not started: weir journal --type trigger.skipped says why");
-    memcpy(ret_flow, flow, sizeof(flow));
+    TRY(retrain_ask(&c->retrain, m, c->project, &q, &answer, e));
+    if (!answer.started && !answer.flow[0])
+        return FAIL(e, FAILED_PRECONDITION, "the run was not started: %s", answer.why);
+    memcpy(ret_flow, answer.flow, sizeof(answer.flow));
     return 0;
 }
 
@@ -216,6 +220,7 @@ void control_ports(struct control *c)
                                       .ports = {.ctx = c,
                                                 .seal = seal_from_worker,
                                                 .labels_since = labels_since,
+                                                .labels_total = labels_total,
                                                 .drifting = drifting,
                                                 .cron_next = cron_next_of,
                                                 .gate = gate}};

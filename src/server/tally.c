@@ -1,4 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The tally: labels by endpoint, and whether it drifts. Written by the control thread at each
+ * digest, read by flow workers under the lock. The total of an endpoint is durable, so that "labels
+ * since" can be a difference of totals that outlives restarts; the seconds are for causes that
+ * began a moment before anybody noticed.
+ */
 #include "base/mem.h"
 #include "base/time.h"
 #include "server/control.h"
@@ -48,6 +54,7 @@ void tally_labels(struct tally *t, str endpoint, int64_t wall_ns, int64_t n)
     pthread_mutex_lock(&t->lock);
     te = find_or_make(t, endpoint);
     if (te) {
+        te->total += n;
         last = (te->at + TALLY_SECONDS - 1) % TALLY_SECONDS;
         if (te->second[last] != second) {
             last = te->at;
@@ -95,4 +102,65 @@ int tally_is_drifting(struct tally *t, str endpoint)
     drifting = te ? te->drifting : -1;
     pthread_mutex_unlock(&t->lock);
     return drifting;
+}
+
+int64_t tally_labels_total(struct tally *t, str endpoint)
+{
+    const struct tally_endpoint *te;
+    int64_t total;
+
+    pthread_mutex_lock(&t->lock);
+    te = find(t, endpoint);
+    total = te ? te->total : 0;
+    pthread_mutex_unlock(&t->lock);
+    return total;
+}
+
+int tally_load(struct tally *t, struct meta *m, struct err *e)
+{
+    AUTO(meta_rows_closep) struct meta_rows *rows = NULL;
+    AUTO(arena_done) struct arena a = {0};
+    int rc;
+
+    arena_init(&a, 0);
+    TRY(meta_query(m, "SELECT name, value FROM kv WHERE scope = ?", M_ARGS(M_STR(S("labels"))),
+                   &rows, e));
+    while (meta_next(rows, &rc, e)) {
+        struct tally_endpoint *te = find_or_make(t, meta_str(rows, 0));
+        struct json *value;
+
+        TRY(json_parse(meta_str_dup(rows, 1, &a), &a, &value, e));
+        if (te)
+            te->total = te->saved = json_int_or(json_get(value, S("total")), 0);
+    }
+    return rc;
+}
+
+/* Only the control thread changes the totals, so it may read them without the lock. */
+int tally_save(struct tally *t, struct meta *m, int64_t wall_ns, struct err *e)
+{
+    AUTO(meta_tx_done) struct meta_tx tx = {0};
+    AUTO(arena_done) struct arena a = {0};
+
+    if (wall_ns < t->save_due_ns)
+        return 0;
+    t->save_due_ns = wall_ns == INT64_MAX ? 0 : wall_ns + TALLY_SAVE_NS;
+    arena_init(&a, 0);
+    for (size_t i = 0; i < t->n; i++) {
+        struct tally_endpoint *te = t->list[i];
+        struct json *value = json_new_object(&a);
+
+        if (te->total == te->saved)
+            continue;
+        if (!tx.m)
+            TRY(meta_begin(m, &tx, e));
+        json_set_int(&a, value, S("total"), te->total);
+        TRY(meta_kv_put(m, S("labels"), te->endpoint, value, e));
+    }
+    if (!tx.m)
+        return 0;
+    TRY(meta_commit(&tx, e));
+    for (size_t i = 0; i < t->n; i++)
+        t->list[i]->saved = t->list[i]->total;
+    return 0;
 }

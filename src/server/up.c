@@ -5,6 +5,10 @@
  * or SIGINT stops the gateway first, so that its last records and digests still find control. The
  * two do not need each other to live: a gateway without control serves its plan, a control without
  * gateways keeps its state.
+ *
+ * A process that never came to stand is not started for ever: wrong use (status 2) ends all at
+ * once, and so does a thing that another program holds (status 3: the state directory, an address),
+ * after UNAVAILABLE_TRIES tries in a row, which give a predecessor time to go.
  */
 #include "server/server.h"
 
@@ -18,10 +22,9 @@
 
 #define PAUSE_MIN_NS (100 * NS_PER_MS)
 #define PAUSE_MAX_NS (10 * NS_PER_S)
-#define STABLE_NS                                                                  \
-    (30 * NS_PER_S) /* a process that lived this long starts again without a pause \
-                     */
-#define STOP_GRACE_NS (15 * NS_PER_S)
+#define STABLE_NS (30 * NS_PER_S)     /* having lived this long, it starts again without a pause */
+#define STOP_GRACE_NS (15 * NS_PER_S) /* for each of the two, then SIGKILL */
+#define UNAVAILABLE_TRIES 5u
 #define ARGS_MAX 24
 
 struct ward {
@@ -31,7 +34,9 @@ struct ward {
     struct child child;
     struct loop_timer restart;
     int64_t started_ns, pause_ns;
-    int exit_status; /* of the last run */
+    int exit_status;      /* of the last run */
+    uint32_t unavailable; /* ends with status 3 in a row, since the supervisor began */
+    bool stood;           /* lived for STABLE_NS once */
 };
 
 struct supervisor {
@@ -40,7 +45,9 @@ struct supervisor {
     struct loop *loop;
     struct loop_signals signals;
     struct ward control, gateway;
+    struct loop_timer patience; /* while stopping */
     bool stopping;
+    int exit_status;
 };
 
 static void ward_start(struct ward *w);
@@ -51,6 +58,40 @@ static void ward_later(struct ward *w)
 
     w->pause_ns = stable || !w->pause_ns ? PAUSE_MIN_NS : MIN(w->pause_ns * 2, PAUSE_MAX_NS);
     loop_timer_set(w->s->loop, &w->restart, loop_now_ns(w->s->loop) + w->pause_ns);
+}
+
+/* --- Stopping --------------------------------------------------------------------------------- */
+
+/* The next thing to do of: stop the gateway, stop control, end. Called whenever one has ended. */
+static void go_on_stopping(struct supervisor *s)
+{
+    struct ward *w = s->gateway.child.pid ? &s->gateway : &s->control;
+
+    if (!w->child.pid) {
+        loop_stop(s->loop);
+        return;
+    }
+    child_signal(&w->child, SIGTERM);
+    loop_timer_set(s->loop, &s->patience, loop_now_ns(s->loop) + STOP_GRACE_NS);
+}
+
+static void begin_stop(struct supervisor *s, int exit_status)
+{
+    s->stopping = true;
+    s->exit_status = exit_status;
+    loop_timer_cancel(s->loop, &s->gateway.restart);
+    loop_timer_cancel(s->loop, &s->control.restart);
+    go_on_stopping(s);
+}
+
+static void on_patience(struct loop *loop, struct loop_timer *t)
+{
+    struct supervisor *s = CONTAINER_OF(t, struct supervisor, patience);
+    struct ward *w = s->gateway.child.pid ? &s->gateway : &s->control;
+
+    (void)loop;
+    log_event(LOG_ERROR, "process.killed", "process=%s why=\"did not end in time\"", w->name);
+    child_signal(&w->child, SIGKILL);
 }
 
 static void on_exit_of(struct loop *loop, struct child *c)
@@ -64,23 +105,17 @@ static void on_exit_of(struct loop *loop, struct child *c)
     child_exit_text(&x, text);
     w->exit_status = x.status;
     if (w->s->stopping) {
-        if (w == &w->s->gateway)
-            child_signal(&w->s->control.child, SIGTERM);
-        if (!w->s->control.child.pid && !w->s->gateway.child.pid)
-            loop_stop(loop);
+        go_on_stopping(w->s);
         return;
     }
-    /* Wrong use cannot be cured by starting again: the message is on the screen. */
-    if (x.status == 2) {
-        w->s->stopping = true;
-        child_signal(&w->s->gateway.child, SIGTERM);
-        child_signal(&w->s->control.child, SIGTERM);
-        if (!w->s->control.child.pid && !w->s->gateway.child.pid)
-            loop_stop(loop);
-        return;
-    }
-    log_event(LOG_WARN, "process.ended", "process=%s how=\"%s\" then=restart", w->name, text);
-    ward_later(w);
+    w->stood |= loop_now_ns(loop) - w->started_ns > STABLE_NS;
+    w->unavailable = x.status == 3 ? w->unavailable + 1 : 0;
+    log_event(LOG_WARN, "process.ended", "process=%s how=\"%s\"", w->name, text);
+    /* Neither can be cured by starting again: the message of the process is on the screen. */
+    if (x.status == 2 || (!w->stood && w->unavailable >= UNAVAILABLE_TRIES))
+        begin_stop(w->s, x.status);
+    else
+        ward_later(w);
 }
 
 static void ward_start(struct ward *w)
@@ -91,6 +126,7 @@ static void ward_start(struct ward *w)
 
     w->started_ns = loop_now_ns(w->s->loop);
     if (child_start(&spec, &w->child, &e) || child_watch(w->s->loop, &w->child, on_exit_of, &e)) {
+        child_done(&w->child); /* one that cannot be watched must not run */
         log_err("process.failed", &e);
         ward_later(w);
         return;
@@ -113,33 +149,10 @@ static void on_signal(struct loop *loop, struct loop_signals *sig, int signo)
 
     log_event(LOG_INFO, "up.stopping", "signal=%d", signo);
     if (s->stopping) { /* asked twice: no more patience */
-        child_signal(&s->gateway.child, SIGKILL);
-        child_signal(&s->control.child, SIGKILL);
         loop_stop(loop);
         return;
     }
-    s->stopping = true;
-    loop_timer_cancel(loop, &s->gateway.restart);
-    loop_timer_cancel(loop, &s->control.restart);
-    child_signal(&s->gateway.child, SIGTERM);
-    if (!s->gateway.child.pid)
-        child_signal(&s->control.child, SIGTERM);
-    if (!s->gateway.child.pid && !s->control.child.pid)
-        loop_stop(loop);
-}
-
-/* The gateway is gone: control may go too. Also the bound on how long the end may take. */
-static void stop_control(struct supervisor *s)
-{
-    int64_t deadline = time_mono_ns() + STOP_GRACE_NS;
-    struct child_exit x;
-
-    if (s->gateway.child.pid)
-        child_wait(&s->gateway.child, deadline, NS_PER_S, &x);
-    if (s->control.child.pid) {
-        child_signal(&s->control.child, SIGTERM);
-        child_wait(&s->control.child, deadline, NS_PER_S, &x);
-    }
+    begin_stop(s, 0);
 }
 
 static const char *self_path(struct supervisor *s)
@@ -192,6 +205,7 @@ static NODISCARD int supervise(struct supervisor *s, struct err *e)
 {
     static const int signos[] = {SIGTERM, SIGINT, SIGHUP, 0};
 
+    s->patience.fn = on_patience;
     TRY(loop_new(&s->loop, e));
     TRY(loop_signals_open(s->loop, &s->signals, signos, on_signal, e));
     args_make(s, &s->control, "control");
@@ -200,7 +214,10 @@ static NODISCARD int supervise(struct supervisor *s, struct err *e)
         ward_start(&s->control);
     ward_start(&s->gateway);
     loop_run(s->loop);
-    stop_control(s);
+    child_unwatch(s->loop, &s->gateway.child);
+    child_unwatch(s->loop, &s->control.child);
+    child_done(&s->gateway.child);
+    child_done(&s->control.child);
     loop_signals_close(s->loop, &s->signals);
     return 0;
 }
@@ -217,7 +234,5 @@ int server_up_main(const struct server_options *o)
         log_err("up.failed", &e);
     loop_free(s.loop);
     arena_done(&s.arena);
-    if (rc)
-        return code_exit_status(e.code);
-    return s.control.exit_status == 2 || s.gateway.exit_status == 2 ? 2 : 0;
+    return rc ? code_exit_status(e.code) : s.exit_status;
 }

@@ -62,6 +62,7 @@ static void predictions_read(struct evaluation *ev, const struct score_reading *
     size_t n = ev->req->table->row_count, width = ev->sig.reading.class_count;
     double *predicted = ARENA_ARRAY(&ev->arena, double, n + 1), *own;
 
+    ASSERT(ev->rows.classes ? said->classes != NULL : said->values != NULL);
     ev->rows.predicted = predicted;
     if (!ev->rows.classes) {
         memcpy(predicted, said->values, n * sizeof(*predicted));

@@ -15,9 +15,8 @@
 #include "record/export.h"
 
 #include <math.h>
-#include <unistd.h>
 
-#define SEAL_WAIT_US 400000
+#define SEAL_WAIT_NS (400 * NS_PER_MS)
 #define COLUMNS_MAX 64
 
 struct records_options {
@@ -63,7 +62,7 @@ static void ask_to_seal(struct cli *c)
     struct err e;
 
     if (!cli_call(c, "/api/v1/seal", json_new_object(&c->a), &answer, &e))
-        usleep(SEAL_WAIT_US);
+        time_sleep(SEAL_WAIT_NS);
 }
 
 static NODISCARD int read_segments(struct reader *r, struct err *e)

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* `weir register`: a model file becomes a version. */
+#include "base/files.h"
 #include "cli/cli.h"
 #include "cli/session.h"
-
-#include <stdlib.h>
 
 struct register_options {
     bool promote, wait, no_wait;
@@ -78,13 +77,11 @@ static int run(struct cli *c, struct err *e)
 {
     struct register_options *o = c->values;
     struct json *body = json_new_object(&c->a), *answer, *flow;
-    char *path = realpath(c->opt.args[1], NULL);
-    const char *target;
+    const char *path, *target;
 
-    if (!path)
+    if (path_real(c->opt.args[1], &c->a, &path, e))
         return FAIL(e, INVALID_ARGUMENT, "there is no file '%s'", c->opt.args[1]);
-    json_set_str(&c->a, body, S("path"), arena_dup(&c->a, str_of(path)));
-    free(path);
+    json_set_str(&c->a, body, S("path"), str_of(path));
     if (o->reason)
         json_set_str(&c->a, body, S("reason"), str_of(o->reason));
     json_set_bool(&c->a, body, S("promote"), o->promote);

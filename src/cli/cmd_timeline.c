@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* `weir timeline`: what happened, as stories with their times. */
+#include "base/time.h"
 #include "cli/cli.h"
 #include "cli/session.h"
 #include "cli/story_view.h"
-
-#include <unistd.h>
 
 struct timeline_options {
     bool follow;
@@ -86,7 +85,7 @@ static NODISCARD int follow(struct cli *c, struct err *e)
         cli_flush(c);
         arena_reset(&c->a);
         c->project_dir = NULL;
-        usleep(250000);
+        time_sleep(250 * NS_PER_MS);
     }
 }
 

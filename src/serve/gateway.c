@@ -18,7 +18,6 @@
 
 #include <pthread.h>
 #include <stdio.h>
-#include <time.h>
 #include <unistd.h>
 
 #define BODY_BYTES ((size_t)512 << 20)
@@ -259,13 +258,6 @@ int gateway_start(struct gateway *gw, struct err *e)
     return 0;
 }
 
-static void pause_ns(int64_t ns)
-{
-    struct timespec t = {.tv_nsec = ns};
-
-    nanosleep(&t, NULL);
-}
-
 /* Lets the loops answer what they have read and close their connections. */
 static void drain(struct gateway *gw, int64_t grace_ns)
 {
@@ -276,7 +268,7 @@ static void drain(struct gateway *gw, int64_t grace_ns)
         if (gw->loops[i].thread.running)
             mailbox_post(&gw->loops[i].mailbox, &gw->loops[i].drain_mail);
     do {
-        pause_ns(STOP_LOOK_NS);
+        time_sleep(STOP_LOOK_NS);
         gateway_watchdog(gw);
     } while (gateway_loop_sum(gw, open) && time_mono_ns() < end);
 }
@@ -337,7 +329,7 @@ static void wait_taken(struct gateway *gw, const struct served_plan *plan)
 
     while (gw->started && __atomic_load_n(&plan->taken, __ATOMIC_ACQUIRE) < gw->cfg.loops &&
            time_mono_ns() < end)
-        pause_ns(NS_PER_MS / 5);
+        time_sleep(NS_PER_MS / 5);
 }
 
 /* Under publish_lock: nobody else changes gw->plan, so it is read without plan_lock. */

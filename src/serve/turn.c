@@ -323,6 +323,7 @@ static int exchange_write(struct serve_loop *l, struct exchange *x, const struct
 
 /* Puts x on record. Where the answer may not go out without its record, it waits for the disk, or
  * fails when there is no room even in memory. */
+RUNS_ON(on_loop)
 static NODISCARD int exchange_record(struct serve_loop *l, struct exchange *x, int rc,
                                      const struct tensor *inputs, const struct tensor *outputs,
                                      uint64_t latency_us, struct err *e)
@@ -342,7 +343,7 @@ static NODISCARD int exchange_record(struct serve_loop *l, struct exchange *x, i
     return rc;
 }
 
-static void exchange_finish(struct serve_loop *l, struct exchange *x)
+RUNS_ON(on_loop) static void exchange_finish(struct serve_loop *l, struct exchange *x)
 {
     struct lane *lane = lane_of(l, x->version);
     struct err e = {.code = CODE_OK};

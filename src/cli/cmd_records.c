@@ -15,6 +15,7 @@
 #include "record/export.h"
 
 #include <math.h>
+#include <unistd.h>
 
 #define SEAL_WAIT_NS (400 * NS_PER_MS)
 #define COLUMNS_MAX 64

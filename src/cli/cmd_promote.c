@@ -50,13 +50,9 @@ static int run(struct cli *c, struct err *e)
                  "rollback %s --reason …",
                  (long long)version, c->opt.args[0], c->opt.args[0]);
     else
-        cli_note("version %lld goes into traffic of %s in %zu step%s\nnext: weir rollout %s show, "
-                 "or weir timeline %s --follow",
-                 (long long)version, c->opt.args[0],
-                 json_get(answer, S("steps")) && json_is_container(json_get(answer, S("steps")))
-                     ? json_get(answer, S("steps"))->count
-                     : 0,
-                 "s", c->opt.args[0], c->opt.args[0]);
+        cli_note("version %lld goes into traffic of %s by steps\nnext: weir rollout %s, or weir "
+                 "timeline %s --follow",
+                 (long long)version, c->opt.args[0], c->opt.args[0], c->opt.args[0]);
     return 0;
 }
 

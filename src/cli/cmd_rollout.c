@@ -35,6 +35,24 @@ static void write_bar(struct cli *c, int64_t weight_bp)
     paint_end(&c->out, c->color, PAINT_CYAN);
 }
 
+static const struct {
+    const char *name, *text;
+    enum paint paint;
+} verdicts[] = {{"PASS", "holds", PAINT_GREEN},
+                {"FAIL", "harm", PAINT_RED},
+                {"INCONCLUSIVE", "undecided", PAINT_YELLOW},
+                {"INSUFFICIENT_EVIDENCE", "too few yet", PAINT_DIM}};
+
+static void add_verdict(struct table *t, str name)
+{
+    for (size_t i = 0; i < ARRAY_LEN(verdicts); i++)
+        if (str_eqz(name, verdicts[i].name)) {
+            table_add_painted(t, verdicts[i].paint, str_of(verdicts[i].text));
+            return;
+        }
+    table_add(t, name);
+}
+
 static void write_guards(struct cli *c, const struct json *evidence)
 {
     static const char *const titles[] = {"GUARD", "VERDICT", "VALUE", "LIMIT"};
@@ -47,16 +65,11 @@ static void write_guards(struct cli *c, const struct json *evidence)
     table_begin(&t, &c->a, titles, ARRAY_LEN(titles));
     t.right[2] = t.right[3] = true;
     JSON_EACH (guard, guards) {
-        str verdict = json_str_or(json_get(guard, S("verdict")), S("-"));
         const struct json *value = json_get(guard, S("value")),
                           *limit = json_get(guard, S("limit"));
 
         table_add(&t, json_str_or(json_get(guard, S("guard")), S("?")));
-        table_add_painted(&t,
-                          str_eq(verdict, S("harm"))   ? PAINT_RED
-                          : str_eq(verdict, S("safe")) ? PAINT_GREEN
-                                                       : PAINT_PLAIN,
-                          verdict);
+        add_verdict(&t, json_str_or(json_get(guard, S("verdict")), S("-")));
         table_add(&t, value ? paint_number(&c->a, json_real_or(value, 0)) : S("-"));
         table_add(&t, limit ? paint_number(&c->a, json_real_or(limit, 0)) : S("-"));
     }

@@ -132,7 +132,7 @@ static void write_fact_line(struct view *w, const struct json *fact)
     str title = paint_cut(title_of(w, text_of(fact, "type")), TITLE_COLUMNS);
     str reason = text_of(fact, "reason");
 
-    if (!reason.n)
+    if (!reason.n || str_eq(reason, text_of(json_get(fact, S("data")), "step")))
         reason = step_text(w, json_get(fact, S("data")));
     paint_text(w->out, w->v->color, w->kind->paint, str_of(w->kind->mark));
     buf_add_char(w->out, ' ');
@@ -276,7 +276,7 @@ static void write_guards(struct view *w, const struct json *data)
     JSON_EACH (g, list) {
         str verdict = text_of(g, "verdict");
 
-        if (!str_eq(verdict, S("harm")) && !str_eq(verdict, S("fail")))
+        if (!str_eq(verdict, S("FAIL")))
             continue;
         begin_detail(w);
         paint_text(w->out, w->v->color, PAINT_RED, S("✗ "));
@@ -325,8 +325,10 @@ static void write_head(struct view *w, const struct json *story)
 
 static enum paint outcome_paint(str outcome)
 {
-    return !outcome.n                                                          ? PAINT_YELLOW
-           : str_eq(outcome, S("promoted")) || str_eq(outcome, S("cleared"))   ? PAINT_GREEN
+    return !outcome.n ? PAINT_YELLOW
+           : str_eq(outcome, S("promoted")) || str_eq(outcome, S("cleared")) ||
+                   str_eq(outcome, S("applied"))
+               ? PAINT_GREEN
            : str_eq(outcome, S("skipped")) || str_eq(outcome, S("superseded")) ? PAINT_YELLOW
                                                                                : PAINT_MAGENTA;
 }
@@ -392,6 +394,8 @@ void story_view_write(const struct story_view *v, const struct json *story, stru
     if (facts && facts->type == JSON_ARRAY)
         JSON_EACH (fact, facts) {
             w.kind = kind_of(text_of(fact, "kind"));
+            if (str_eq(text_of(fact, "kind"), S("quiet")) && facts->count > 1)
+                continue; /* how it was done, beside what was done */
             write_fact_line(&w, fact);
             write_details(&w, fact);
         }

@@ -8,6 +8,8 @@
 #include "base/time.h"
 #include "flow/flow.h"
 
+#include <stdio.h>
+
 int rollout_fact(struct rollout *ro, struct meta *m, enum fact_type type, str actor, str reason,
                  const struct json *extra, struct err *e)
 {
@@ -88,36 +90,80 @@ static NODISCARD int alias_move(struct rollout *ro, struct meta *m, str alias, i
         NULL, e);
 }
 
+static NODISCARD int alias_get(struct rollout *ro, struct meta *m, str alias, int64_t *ret,
+                               struct err *e)
+{
+    return meta_first_int(m, "SELECT version FROM aliases WHERE model = ? AND alias = ?",
+                          M_ARGS(M_STR(ro->model), M_STR(alias)), 0, ret, e);
+}
+
+/* Takes an alias from the version of this rollout; one that names another version is not ours. */
+static NODISCARD int alias_release(struct rollout *ro, struct meta *m, str alias, str actor,
+                                   str reason, struct err *e)
+{
+    int64_t now;
+
+    TRY(alias_get(ro, m, alias, &now, e));
+    return now == ro->version ? alias_move(ro, m, alias, 0, actor, reason, e) : 0;
+}
+
+/* The alias that shows where the version stands. A shadow alias that someone set stays theirs: the
+ * plan knows the rollout's shadow by the state. */
+static NODISCARD int alias_show(struct rollout *ro, struct meta *m, struct err *e)
+{
+    const str actor = S("weir"), reason = S("rollout");
+    int64_t now;
+
+    if (!rollout_is_shadow(ro)) {
+        TRY(alias_release(ro, m, S("shadow"), actor, reason, e));
+        return alias_move(ro, m, S("challenger"), ro->version, actor, reason, e);
+    }
+    TRY(alias_get(ro, m, S("shadow"), &now, e));
+    return now ? 0 : alias_move(ro, m, S("shadow"), ro->version, actor, reason, e);
+}
+
 /* --- Moves ------------------------------------------------------------------------------------ */
+
+static NODISCARD int enter_in_tx(struct rollout *ro, struct meta *m, struct err *e)
+{
+    AUTO(arena_done) struct arena a;
+    str what;
+
+    arena_init(&a, 0);
+    what = rollout_is_shadow(ro)
+               ? S("answers unseen")
+               : arena_printf(&a, "%g%% of requests", rollout_weight_bp(ro) / 100.0);
+    TRY(rollout_save(ro, m, e));
+    TRY(alias_show(ro, m, e));
+    return rollout_fact(ro, m, FACT_ROLLOUT_STEP_ADVANCED, S("weir"), what, NULL, e);
+}
 
 int rollout_enter(struct rollout *ro, struct meta *m, enum rollout_state state, uint32_t step,
                   int64_t wall_ns, struct err *e)
 {
     AUTO(meta_tx_done) struct meta_tx tx = {0};
-    enum rollout_state old_state = ro->state;
-    uint32_t old_step = ro->step;
+    const enum rollout_state old_state = ro->state;
+    const uint32_t old_step = ro->step;
+    const int64_t old_ns = ro->step_started_ns;
+    const bool old_told = ro->told_inconclusive;
     int rc;
 
     TRY(meta_begin(m, &tx, e));
     ro->state = state;
     ro->step = step;
     ro->step_started_ns = wall_ns;
-    rc = rollout_save(ro, m, e);
-    if (!rc)
-        rc = alias_move(ro, m, state == ROLLOUT_SHADOW ? S("shadow") : S("challenger"), ro->version,
-                        S("weir"), S("rollout"), e);
-    if (!rc)
-        rc = rollout_fact(ro, m, FACT_ROLLOUT_STEP_ADVANCED, S("weir"), str_of(ro->last.reason),
-                          NULL, e);
+    ro->told_inconclusive = false;
+    rc = enter_in_tx(ro, m, e);
     if (!rc)
         rc = meta_commit(&tx, e);
     if (rc) {
         ro->state = old_state;
         ro->step = old_step;
+        ro->step_started_ns = old_ns;
+        ro->told_inconclusive = old_told;
         return rc;
     }
-    ro->told_inconclusive = false;
-    evidence_reset(&ro->ev, &ro->cfg);
+    rollout_forget(ro);
     return 0;
 }
 
@@ -141,12 +187,26 @@ static NODISCARD int tell_flow(struct rollout *ro, struct meta *m, const char *r
     return rc == CODE_NOT_FOUND || rc == CODE_FAILED_PRECONDITION ? 0 : rc;
 }
 
+/* The way back is to whatever answers now, which a person may have moved since the start. */
+static NODISCARD int note_previous(struct rollout *ro, struct meta *m, struct err *e)
+{
+    int64_t now;
+
+    TRY(alias_get(ro, m, S("champion"), &now, e));
+    if (now && now != ro->version) {
+        ro->previous = now;
+        snprintf(ro->previous_text, sizeof(ro->previous_text), "%lld", (long long)now);
+    }
+    return 0;
+}
+
 static NODISCARD int promote_in_tx(struct rollout *ro, struct meta *m, str actor, str reason,
                                    struct err *e)
 {
+    TRY(note_previous(ro, m, e));
     TRY(alias_move(ro, m, S("champion"), ro->version, actor, reason, e));
-    TRY(alias_move(ro, m, S("challenger"), 0, actor, reason, e));
-    TRY(alias_move(ro, m, S("shadow"), 0, actor, reason, e));
+    TRY(alias_release(ro, m, S("challenger"), actor, reason, e));
+    TRY(alias_release(ro, m, S("shadow"), actor, reason, e));
     TRY(rollout_save(ro, m, e));
     TRY(rollout_fact(ro, m, FACT_ROLLOUT_PROMOTED, actor, reason, NULL, e));
     return tell_flow(ro, m, "promoted", reason, e);
@@ -156,49 +216,59 @@ int rollout_promote(struct rollout *ro, struct meta *m, int64_t wall_ns, str act
                     struct err *e)
 {
     AUTO(meta_tx_done) struct meta_tx tx = {0};
-    enum rollout_state old = ro->state;
+    const enum rollout_state old_state = ro->state;
+    const int64_t old_ns = ro->step_started_ns;
+    const bool old_paused = ro->paused;
     int rc;
 
     TRY(meta_begin(m, &tx, e));
     ro->state = ROLLOUT_BAKING;
     ro->step_started_ns = ro->promoted_ns = wall_ns;
+    ro->paused = false;
     rc = promote_in_tx(ro, m, actor, reason, e);
     if (!rc)
         rc = meta_commit(&tx, e);
     if (rc) {
-        ro->state = old;
+        ro->state = old_state;
+        ro->step_started_ns = old_ns;
+        ro->paused = old_paused;
         ro->promoted_ns = 0;
         return rc;
     }
-    evidence_reset(&ro->ev, &ro->cfg);
+    rollout_forget(ro);
     return 0;
+}
+
+/* What the flow is told: it heard of a promotion already, and of one end only. */
+static const char *result_of(enum fact_type type)
+{
+    return type == FACT_ROLLOUT_ROLLED_BACK ? "rolled_back"
+           : type == FACT_ROLLOUT_ABORTED   ? "aborted"
+                                            : "superseded";
 }
 
 static NODISCARD int end_in_tx(struct rollout *ro, struct meta *m, enum fact_type type, str actor,
                                str reason, struct err *e)
 {
-    AUTO(arena_done) struct arena a = {0};
+    AUTO(arena_done) struct arena a;
     bool back = type == FACT_ROLLOUT_ROLLED_BACK || type == FACT_ROLLOUT_ABORTED;
+    bool baking = ro->state == ROLLOUT_BAKING;
+    int64_t champion;
     struct json *data;
 
     arena_init(&a, 0);
-    if (back && ro->state == ROLLOUT_BAKING)
+    TRY(alias_get(ro, m, S("champion"), &champion, e));
+    if (back && baking && champion == ro->version) { /* else someone moved it on already */
         TRY(alias_move(ro, m, S("champion"), ro->previous, actor, reason, e));
-    if (ro->state != ROLLOUT_BAKING || back) {
-        TRY(alias_move(ro, m, S("challenger"), 0, actor, reason, e));
-        TRY(alias_move(ro, m, S("shadow"), 0, actor, reason, e));
+        champion = ro->previous;
     }
+    TRY(alias_release(ro, m, S("challenger"), actor, reason, e));
+    TRY(alias_release(ro, m, S("shadow"), actor, reason, e));
     TRY(meta_kv_delete(m, S("rollout"), ro->endpoint, e));
     data = judgement_json(&ro->last, &ro->ev, &a);
-    json_set_int(&a, data, S("to"), back ? ro->previous : ro->version);
+    json_set_int(&a, data, S("to"), champion);
     TRY(rollout_fact(ro, m, type, actor, reason, data, e));
-    if (ro->state == ROLLOUT_BAKING && !back)
-        return 0;
-    return tell_flow(ro, m,
-                     type == FACT_ROLLOUT_ROLLED_BACK ? "rolled_back"
-                     : type == FACT_ROLLOUT_ABORTED   ? "aborted"
-                                                      : "superseded",
-                     reason, e);
+    return baking ? 0 : tell_flow(ro, m, result_of(type), reason, e);
 }
 
 int rollout_end(struct rollout *ro, struct meta *m, enum fact_type type, str actor, str reason,

@@ -3,11 +3,13 @@
 
 #include "journal/journal.h"
 #include "rollout/rollout.h"
+#include "stats/cells.h"
 #include "stats/gate.h"
 #include "stats/latency.h"
 
 #define STEPS_MAX 32
 #define CHECKS_MAX 8
+#define OUTPUTS_MAX 8 /* output columns that are compared between the versions */
 
 enum rollout_state {
 #define ROLLOUT_STATE(name, text, visible) ROLLOUT_##name,
@@ -29,7 +31,7 @@ struct rollout_config {
     double shadow_agreement;
     struct rollout_step steps[STEPS_MAX];
     uint32_t step_count;
-    double error_rate, error_ratio, p99_ns, p99_ratio, label_error;
+    double error_rate, error_ratio, p99_ns, p99_ratio, output_shift, label_error;
     double alpha;
     str on_inconclusive; /* hold, extend, rollback */
     int64_t max_hold_ns;
@@ -38,12 +40,14 @@ struct rollout_config {
     int64_t checks_ns[CHECKS_MAX];
     uint32_t check_count;
 };
-void rollout_config_read(const struct json *config, struct rollout_config *ret);
+/* OUT_OF_RANGE: more steps or checks than there is room for. on_inconclusive is borrowed. */
+NODISCARD int rollout_config_read(const struct json *config, struct rollout_config *ret,
+                                  struct err *e);
 
 /* Counts of one arm since the step began. */
 struct arm {
     uint64_t requests, failed, rows;
-    int64_t labels, label_errors;
+    int64_t labels, label_errors, corrected;
     struct latency latency;
 };
 
@@ -52,9 +56,20 @@ enum guard_id {
     GUARD_ERROR_RATIO,
     GUARD_P99,
     GUARD_P99_RATIO,
+    GUARD_OUTPUT_SHIFT,
     GUARD_LABELS,
     GUARD_AGREEMENT,
     GUARD_COUNT
+};
+
+/* Output columns that both versions count in the same cells: outputs.c. */
+struct output_pairs {
+    uint32_t count;
+    struct {
+        uint32_t at[2]; /* place among the columns of champion and challenger */
+        uint32_t cells;
+    } pair[OUTPUTS_MAX];
+    char why[160]; /* when there are none */
 };
 
 /* What is known for or against the version in the step under way. */
@@ -64,22 +79,35 @@ struct evidence {
     struct eprocess error_rate, slow;        /* failures, answers above the p99 limit */
     struct twoarm_gate error_ratio, label_ratio;
     struct paired_gate paired;
-    bool ready;
+    uint64_t outputs[OUTPUTS_MAX][2][CELLS_MAX];
+    uint64_t output_look; /* rows of the smaller arm at which the outputs are next judged */
+    uint32_t output_looks;
+    bool output_harm; /* proved at one of the looks */
 };
 void evidence_reset(struct evidence *ev, const struct rollout_config *cfg);
-void evidence_fold(struct evidence *ev, const struct rollout_config *cfg, const struct digest *d,
-                   str endpoint, str champion, str challenger);
+
+/* Whose digests count, and for what. */
+struct evidence_scope {
+    str endpoint, champion, challenger;
+    bool shadow; /* the challenger answers unseen */
+    const struct rollout_config *cfg;
+    const struct output_pairs *outputs;
+};
+void evidence_fold(struct evidence *ev, const struct evidence_scope *sc, const struct digest *d);
 
 struct judgement {
     enum verdict verdict;
     enum verdict guards[GUARD_COUNT];
     bool guarded[GUARD_COUNT];
     double values[GUARD_COUNT], limits[GUARD_COUNT];
-    char reason[200]; /* one line for people */
+    double ln_evidence[GUARD_COUNT]; /* NaN: the guard bets on nothing */
+    double ln_needed;
+    char reason[240]; /* one line for people */
 };
 /* rows_min: rows of the challenger below which there is nothing to say but harm. */
-void evidence_judge(const struct evidence *ev, const struct rollout_config *cfg, bool shadow,
-                    uint64_t rows_min, struct judgement *ret);
+void evidence_judge(const struct evidence *ev, const struct evidence_scope *sc, uint64_t rows_min,
+                    struct judgement *ret);
+double evidence_alpha(const struct rollout_config *cfg); /* of one guard in one phase */
 const char *guard_name(enum guard_id g);
 
 struct rollout {
@@ -97,13 +125,24 @@ struct rollout {
     int64_t started_ns, step_started_ns, promoted_ns;
     uint32_t checks_done;
     bool told_inconclusive;
+    bool told_late_harm; /* harm after the rollback window: said once */
+    struct output_pairs outputs;
     struct evidence ev;
     struct judgement last;
 };
 
 struct rollouts {
     struct rollout *first;
+    struct blobs *blobs; /* borrowed, or NULL */
 };
+
+/* New evidence from here on. */
+void rollout_forget(struct rollout *ro);
+struct evidence_scope rollout_scope(const struct rollout *ro);
+/* The challenger answers unseen: shadow phase, and a review that follows it directly. */
+bool rollout_is_shadow(const struct rollout *ro);
+/* outputs.c: what the profiles of both versions allow to compare. Never fails: it says why not. */
+void rollout_outputs_find(struct rollout *ro, struct meta *m, struct blobs *blobs);
 
 /* state.c: durable form */
 struct json *rollout_to_json(const struct rollout *ro, struct arena *a);

@@ -18,10 +18,12 @@
 
 /* --- The list --------------------------------------------------------------------------------- */
 
+/* A row that cannot be read is left alone: one damaged rollout must not keep control from starting.
+ */
 static NODISCARD int load_all(struct rollouts *r, struct meta *m, struct err *e)
 {
     AUTO(meta_rows_closep) struct meta_rows *rows = NULL;
-    AUTO(arena_done) struct arena a = {0};
+    AUTO(arena_done) struct arena a;
     int rc;
 
     arena_init(&a, 0);
@@ -30,9 +32,13 @@ static NODISCARD int load_all(struct rollouts *r, struct meta *m, struct err *e)
     while (meta_next(rows, &rc, e)) {
         struct rollout *ro;
         struct json *state;
+        struct err why;
 
-        TRY(json_parse(meta_str_dup(rows, 1, &a), &a, &state, e));
-        TRY(rollout_from_json(state, meta_str(rows, 0), &ro, e));
+        if (json_parse(meta_str_dup(rows, 1, &a), &a, &state, &why) ||
+            rollout_from_json(state, meta_str_dup(rows, 0, &a), &ro, &why)) {
+            log_err("rollout.unreadable", &why);
+            continue;
+        }
         ro->next = r->first;
         r->first = ro;
     }
@@ -46,6 +52,13 @@ int rollouts_new(struct meta *m, struct rollouts **ret_rollouts, struct err *e)
     TRY(load_all(r, m, e));
     *ret_rollouts = TAKE(r);
     return 0;
+}
+
+void rollouts_compare_outputs(struct rollouts *r, struct meta *m, struct blobs *blobs)
+{
+    r->blobs = blobs;
+    for (struct rollout *ro = r->first; ro; ro = ro->next)
+        rollout_outputs_find(ro, m, blobs);
 }
 
 static void list_remove(struct rollouts *r, struct rollout *ro)
@@ -78,9 +91,47 @@ static struct rollout *find(const struct rollouts *r, str endpoint)
 
 /* --- Starting --------------------------------------------------------------------------------- */
 
-static NODISCARD int check_start(struct meta *m, const struct rollout_start *s,
+/* The tensors of a version: {"inputs","outputs"}, or NULL when its registration did not say. */
+static NODISCARD int signature_of(struct meta *m, str model, int64_t version, struct arena *a,
+                                  const struct json **ret, struct err *e)
+{
+    AUTO(meta_rows_closep) struct meta_rows *rows = NULL;
+    struct json *meta;
+
+    TRY(meta_first(m, "SELECT meta FROM model_versions WHERE model = ? AND version = ?",
+                   M_ARGS(M_STR(model), M_INT(version)), &rows, e));
+    if (!rows)
+        return FAIL(e, NOT_FOUND, "model '" STR_F "' has no version %lld", STR_A(model),
+                    (long long)version);
+    TRY(json_parse(meta_str_dup(rows, 0, a), a, &meta, e));
+    *ret = json_get(meta, S("signature"));
+    return 0;
+}
+
+/* A request is read before it is routed: both versions must take and give the same. */
+static NODISCARD int check_signatures(struct meta *m, const struct rollout_start *s,
+                                      int64_t champion, struct err *e)
+{
+    AUTO(arena_done) struct arena a;
+    const struct json *old, *new;
+
+    arena_init(&a, 0);
+    TRY(signature_of(m, s->model, s->version, &a, &new, e));
+    TRY(signature_of(m, s->model, champion, &a, &old, e));
+    if (old && new &&
+        !(json_equal(json_get(old, S("inputs")), json_get(new, S("inputs"))) &&
+          json_equal(json_get(old, S("outputs")), json_get(new, S("outputs")))))
+        return FAIL(e, FAILED_PRECONDITION,
+                    "version %lld of '" STR_F "' has other inputs or outputs than version %lld; "
+                    "serve it on an endpoint of its own",
+                    (long long)s->version, STR_A(s->model), (long long)champion);
+    return 0;
+}
+
+static NODISCARD int check_start(struct rollouts *r, struct meta *m, const struct rollout_start *s,
                                  int64_t *ret_champion, struct err *e)
 {
+    const struct rollout *other = r->first;
     int64_t known;
 
     TRY(meta_first_int(m, "SELECT version FROM model_versions WHERE model = ? AND version = ?",
@@ -98,12 +149,20 @@ static NODISCARD int check_start(struct meta *m, const struct rollout_start *s,
     if (*ret_champion == s->version)
         return FAIL(e, FAILED_PRECONDITION, "version %lld of '" STR_F "' is the champion already",
                     (long long)s->version, STR_A(s->model));
-    return 0;
+    while (other && (str_eq(other->endpoint, s->endpoint) || !str_eq(other->model, s->model)))
+        other = other->next;
+    if (other) /* they would move one champion between them */
+        return FAIL(e, FAILED_PRECONDITION,
+                    "model '" STR_F "' is being rolled out on endpoint '" STR_F
+                    "': let that end, or abort it",
+                    STR_A(s->model), STR_A(other->endpoint));
+    return check_signatures(m, s, *ret_champion, e);
 }
 
-static struct rollout *rollout_make(const struct rollout_start *s, int64_t champion)
+static NODISCARD int rollout_make(const struct rollout_start *s, int64_t champion,
+                                  struct rollout **ret_rollout, struct err *e)
 {
-    struct rollout *ro = mem_zalloc(sizeof(*ro));
+    AUTO(rollout_freep) struct rollout *ro = mem_zalloc(sizeof(*ro));
     int64_t now = time_wall_ns();
 
     arena_init(&ro->arena, 0);
@@ -114,15 +173,16 @@ static struct rollout *rollout_make(const struct rollout_start *s, int64_t champ
     ro->flow = arena_dup(&ro->arena, s->flow);
     ro->correlation = s->correlation.n ? arena_dup(&ro->arena, s->correlation) : str_of(ro->id);
     ro->config_json = s->config ? json_copy(&ro->arena, s->config) : json_new_object(&ro->arena);
-    rollout_config_read(ro->config_json, &ro->cfg);
+    TRY(rollout_config_read(ro->config_json, &ro->cfg, e));
     ro->version = s->version;
     ro->previous = champion;
     snprintf(ro->version_text, sizeof(ro->version_text), "%lld", (long long)ro->version);
     snprintf(ro->previous_text, sizeof(ro->previous_text), "%lld", (long long)ro->previous);
     ro->started_ns = ro->step_started_ns = now;
     ro->state = ro->cfg.shadow_ns || ro->cfg.shadow_rows_min ? ROLLOUT_SHADOW : ROLLOUT_STEP;
-    evidence_reset(&ro->ev, &ro->cfg);
-    return ro;
+    rollout_forget(ro);
+    *ret_rollout = TAKE(ro);
+    return 0;
 }
 
 static NODISCARD int begin(struct rollout *ro, struct meta *m, str reason, struct err *e)
@@ -145,8 +205,9 @@ int rollout_start(struct rollouts *r, struct meta *m, const struct rollout_start
     if (old)
         TRY(rollout_end(old, m, FACT_ROLLOUT_SUPERSEDED, start->actor, S("a newer version came"),
                         e));
-    TRY(check_start(m, start, &champion, e));
-    ro = rollout_make(start, champion);
+    TRY(check_start(r, m, start, &champion, e));
+    TRY(rollout_make(start, champion, &ro, e));
+    rollout_outputs_find(ro, m, r->blobs);
     TRY(begin(ro, m, start->reason, e));
     TRY(meta_commit(&tx, e));
     if (old)
@@ -164,14 +225,21 @@ static NODISCARD int set_paused(struct rollout *ro, struct meta *m, bool paused,
 {
     AUTO(meta_tx_done) struct meta_tx tx = {0};
 
+    int rc;
+
     if (ro->paused == paused)
         return 0;
     TRY(meta_begin(m, &tx, e));
     ro->paused = paused;
-    TRY(rollout_save(ro, m, e));
-    TRY(rollout_fact(ro, m, paused ? FACT_ROLLOUT_PAUSED : FACT_ROLLOUT_RESUMED, actor, reason,
-                     NULL, e));
-    return meta_commit(&tx, e);
+    rc = rollout_save(ro, m, e);
+    if (!rc)
+        rc = rollout_fact(ro, m, paused ? FACT_ROLLOUT_PAUSED : FACT_ROLLOUT_RESUMED, actor, reason,
+                          NULL, e);
+    if (!rc)
+        rc = meta_commit(&tx, e);
+    if (rc)
+        ro->paused = !paused;
+    return rc;
 }
 
 static NODISCARD int end(struct rollouts *r, struct rollout *ro, struct meta *m,
@@ -234,126 +302,192 @@ static NODISCARD int tell_judgement(struct rollout *ro, struct meta *m, struct e
 
 static NODISCARD int advance(struct rollout *ro, struct meta *m, int64_t wall_ns, struct err *e)
 {
+    AUTO(meta_tx_done) struct meta_tx tx = {0};
     uint32_t next = ro->state == ROLLOUT_SHADOW ? 0 : ro->step + 1;
+    const struct rollout before = *ro;
+    int rc;
 
+    TRY(meta_begin(m, &tx, e));
     TRY(tell_judgement(ro, m, e));
     if (next < ro->cfg.step_count)
-        return rollout_enter(ro, m, ROLLOUT_STEP, next, wall_ns, e);
-    if (ro->cfg.review)
-        return rollout_enter(ro, m, ROLLOUT_REVIEW, ro->step, wall_ns, e);
-    return rollout_promote(ro, m, wall_ns, S("weir"), S("every step passed"), e);
+        rc = rollout_enter(ro, m, ROLLOUT_STEP, next, wall_ns, e);
+    else if (ro->cfg.review)
+        rc = rollout_enter(ro, m, ROLLOUT_REVIEW, ro->step, wall_ns, e);
+    else
+        rc = rollout_promote(ro, m, wall_ns, S("weir"), S("every step passed"), e);
+    if (!rc)
+        rc = meta_commit(&tx, e);
+    if (rc)
+        *ro = before; /* judged again at the next look */
+    return rc;
 }
 
-/* The hold is over and nothing is proved: what then is the project's choice. *ret_ended: it is
- * gone. */
-static NODISCARD int out_of_patience(struct rollouts *r, struct rollout *ro, struct meta *m,
-                                     bool *ret_ended, struct err *e)
+/* The judgement and what follows from it: both are known, or neither. */
+static NODISCARD int take_back(struct rollouts *r, struct rollout *ro, struct meta *m, str reason,
+                               struct err *e)
 {
-    if (str_eq(ro->cfg.on_inconclusive, S("rollback"))) {
-        *ret_ended = true;
-        return end(r, ro, m, FACT_ROLLOUT_ROLLED_BACK, S("weir"), S("not enough evidence in time"),
-                   e);
-    }
-    if (ro->told_inconclusive)
-        return 0;
-    ro->told_inconclusive = true;
+    AUTO(meta_tx_done) struct meta_tx tx = {0};
+
+    TRY(meta_begin(m, &tx, e));
     TRY(tell_judgement(ro, m, e));
-    if (str_eq(ro->cfg.on_inconclusive, S("hold")))
-        return set_paused(ro, m, true, S("weir"), S("not enough evidence: waiting for a person"),
-                          e);
+    TRY(rollout_end(ro, m, FACT_ROLLOUT_ROLLED_BACK, S("weir"), reason, e));
+    TRY(meta_commit(&tx, e));
+    list_remove(r, ro);
     return 0;
 }
 
+/* The time of the step is up and nothing is proved: what then is the project's choice. */
+static NODISCARD int out_of_patience(struct rollouts *r, struct rollout *ro, struct meta *m,
+                                     struct err *e)
+{
+    if (str_eq(ro->cfg.on_inconclusive, S("rollback")))
+        return take_back(r, ro, m, S("not enough evidence in time"), e);
+    if (ro->told_inconclusive)
+        return 0;
+    TRY(tell_judgement(ro, m, e));
+    ro->told_inconclusive = true;
+    if (str_eq(ro->cfg.on_inconclusive, S("hold")))
+        return set_paused(ro, m, true, S("weir"), S("not enough evidence: waiting for a person"),
+                          e);
+    return rollout_save(ro, m, e);
+}
+
+/* Harm after the rollback window is for people: said, not acted on. */
+static NODISCARD int late_harm(struct rollout *ro, struct meta *m, struct err *e)
+{
+    if (ro->told_late_harm)
+        return 0;
+    TRY(tell_judgement(ro, m, e));
+    ro->told_late_harm = true;
+    return 0;
+}
+
+/* Judges, and moves what is due. The rollout may be gone afterwards. */
 static NODISCARD int look(struct rollouts *r, struct rollout *ro, struct meta *m, int64_t wall_ns,
                           struct err *e)
 {
-    int64_t age = wall_ns - ro->step_started_ns;
-    bool baking = ro->state == ROLLOUT_BAKING, ended = false;
+    const struct evidence_scope sc = rollout_scope(ro);
+    bool baking = ro->state == ROLLOUT_BAKING;
+    int64_t age;
 
-    evidence_judge(&ro->ev, &ro->cfg, ro->state == ROLLOUT_SHADOW, rows_wanted(ro), &ro->last);
-    if (ro->last.verdict == VERDICT_FAIL && (!baking || age < ro->cfg.rollback_window_ns)) {
-        TRY(tell_judgement(ro, m, e));
-        return end(r, ro, m, FACT_ROLLOUT_ROLLED_BACK, S("weir"), str_of(ro->last.reason), e);
-    }
+    /* A date that was ahead when the step began must not hold it until then. */
+    ro->step_started_ns = MIN(ro->step_started_ns, wall_ns);
+    age = wall_ns - ro->step_started_ns;
+    evidence_judge(&ro->ev, &sc, rows_wanted(ro), &ro->last);
+    if (ro->last.verdict == VERDICT_FAIL)
+        return baking && age >= ro->cfg.rollback_window_ns
+                   ? late_harm(ro, m, e)
+                   : take_back(r, ro, m, str_of(ro->last.reason), e);
     if (ro->paused || baking || ro->state == ROLLOUT_REVIEW || age < hold(ro))
         return 0;
     if (ro->last.verdict == VERDICT_PASS)
         return advance(ro, m, wall_ns, e);
-    return age > ro->cfg.max_hold_ns ? out_of_patience(r, ro, m, &ended, e) : 0;
+    return age > ro->cfg.max_hold_ns ? out_of_patience(r, ro, m, e) : 0;
 }
 
 int rollouts_digest(struct rollouts *r, struct meta *m, const struct digest *d, int64_t wall_ns,
                     struct err *e)
 {
+    struct err other;
+    int rc = 0, now;
+
     for (struct rollout *ro = r->first, *next; ro; ro = next) {
+        const struct evidence_scope sc = rollout_scope(ro);
+
         next = ro->next;
         /* A digest that reaches back before the step holds answers of the old weights: harmless for
          * ratios, and so not worth losing. */
-        evidence_fold(&ro->ev, &ro->cfg, d, ro->endpoint, str_of(ro->previous_text),
-                      str_of(ro->version_text));
-        TRY(look(r, ro, m, wall_ns, e));
+        evidence_fold(&ro->ev, &sc, d);
+        now = look(r, ro, m, wall_ns, rc ? &other : e);
+        rc = rc ? rc : now;
     }
-    return 0;
+    return rc;
 }
 
 /* --- After promotion -------------------------------------------------------------------------- */
 
-/* Is the version that should answer the one that does, without failing, and fast enough? */
-static NODISCARD int post_check(struct rollouts *r, struct rollout *ro, struct meta *m,
-                                int64_t wall_ns, struct err *e)
+/* Is the version that should answer the one that does, without failing, and fast enough? What is
+ * over a limit but not proved is said and not acted on: the guards stay armed. */
+static NODISCARD int post_check(struct rollout *ro, struct meta *m, struct err *e)
 {
+    AUTO(meta_tx_done) struct meta_tx tx = {0};
     const struct arm *arm = &ro->ev.challenger;
     double rate = arm->requests ? (double)arm->failed / (double)arm->requests : 0;
     double p99 = (double)latency_quantile_ns(&arm->latency, 0.99);
-    AUTO(arena_done) struct arena a = {0};
+    AUTO(arena_done) struct arena a;
     struct json *data;
-    bool ok = arm->requests > 0 && (isnan(ro->cfg.error_rate) || rate < ro->cfg.error_rate) &&
-              (isnan(ro->cfg.p99_ns) || p99 < ro->cfg.p99_ns);
+    int64_t live;
+    bool ok;
+    int rc;
 
     arena_init(&a, 0);
-    data = json_new_object(&a);
+    TRY(meta_first_int(m, "SELECT version FROM aliases WHERE model = ? AND alias = ?",
+                       M_ARGS(M_STR(ro->model), M_STR(S("champion"))), 0, &live, e));
+    ok = live == ro->version && arm->requests > 0 &&
+         (isnan(ro->cfg.error_rate) || rate <= ro->cfg.error_rate) &&
+         (isnan(ro->cfg.p99_ns) || p99 <= ro->cfg.p99_ns);
+    data = judgement_json(&ro->last, &ro->ev, &a);
     json_set_bool(&a, data, S("passed"), ok);
+    json_set_int(&a, data, S("check"), ro->checks_done + 1);
+    json_set_int(&a, data, S("live"), live);
     json_set_int(&a, data, S("requests"), (int64_t)arm->requests);
     json_set_real(&a, data, S("error_rate"), rate);
     json_set_real(&a, data, S("p99_ms"), p99 / 1e6);
+    TRY(meta_begin(m, &tx, e));
     TRY(rollout_fact(ro, m, FACT_CHECK_POST_DEPLOY, S("weir"),
-                     ok              ? S("the new version answers as it should")
-                     : arm->requests ? S("the new version fails or is slow")
-                                     : S("the new version has no traffic: nothing can be said"),
+                     ok                    ? S("the new version answers as it should")
+                     : live != ro->version ? S("another version was put in its place")
+                     : arm->requests       ? S("over a limit, though harm is not proved")
+                                           : S("no requests: nothing can be said"),
                      data, e));
     ro->checks_done++;
-    if (!ok && arm->requests >= 30 && wall_ns - ro->promoted_ns < ro->cfg.rollback_window_ns)
-        return end(r, ro, m, FACT_ROLLOUT_ROLLED_BACK, S("weir"),
-                   S("a check after promotion failed"), e);
-    return rollout_save(ro, m, e);
+    rc = rollout_save(ro, m, e);
+    if (!rc)
+        rc = meta_commit(&tx, e);
+    if (rc)
+        ro->checks_done--;
+    return rc;
 }
 
-static NODISCARD int bake(struct rollouts *r, struct rollout *ro, struct meta *m, int64_t wall_ns,
-                          struct err *e)
+static NODISCARD int finish(struct rollouts *r, struct rollout *ro, struct meta *m, struct err *e)
 {
-    int64_t age = wall_ns - ro->promoted_ns, last = ro->cfg.bake_ns;
+    AUTO(meta_tx_done) struct meta_tx tx = {0};
 
-    for (uint32_t i = 0; i < ro->cfg.check_count; i++)
-        last = MAX(last, ro->cfg.checks_ns[i]);
-    if (ro->checks_done < ro->cfg.check_count && age >= ro->cfg.checks_ns[ro->checks_done])
-        return post_check(r, ro, m, wall_ns, e);
-    if (age < last || ro->checks_done < ro->cfg.check_count)
-        return 0;
+    TRY(meta_begin(m, &tx, e));
     TRY(meta_kv_delete(m, S("rollout"), ro->endpoint, e));
+    TRY(rollout_fact(ro, m, FACT_ROLLOUT_BAKED, S("weir"), S("the old version may rest"), NULL, e));
+    TRY(meta_commit(&tx, e));
     list_remove(r, ro);
     return 0;
 }
 
+/* Paused, the end of the bake waits, and the way back stays warm. */
+static NODISCARD int bake(struct rollouts *r, struct rollout *ro, struct meta *m, int64_t wall_ns,
+                          struct err *e)
+{
+    int64_t age, last = ro->cfg.bake_ns;
+
+    ro->promoted_ns = MIN(ro->promoted_ns, wall_ns);
+    age = wall_ns - ro->promoted_ns;
+    if (ro->checks_done < ro->cfg.check_count)
+        return age >= ro->cfg.checks_ns[ro->checks_done] ? post_check(ro, m, e) : 0;
+    return age < last || ro->paused ? 0 : finish(r, ro, m, e);
+}
+
 int rollouts_tick(struct rollouts *r, struct meta *m, int64_t wall_ns, struct err *e)
 {
+    struct err other;
+    int rc = 0, now;
+
     for (struct rollout *ro = r->first, *next; ro; ro = next) {
+        struct err *to = rc ? &other : e;
+
         next = ro->next;
-        if (ro->state == ROLLOUT_BAKING)
-            TRY(bake(r, ro, m, wall_ns, e));
-        else
-            TRY(look(r, ro, m, wall_ns, e));
+        now =
+            ro->state == ROLLOUT_BAKING ? bake(r, ro, m, wall_ns, to) : look(r, ro, m, wall_ns, to);
+        rc = rc ? rc : now;
     }
-    return 0;
+    return rc;
 }
 
 /* --- Report ----------------------------------------------------------------------------------- */
@@ -375,6 +509,8 @@ void rollouts_report(const struct rollouts *r, str endpoint, struct json_out *ou
         json_set_str(&a, o, S("endpoint"), ro->endpoint);
         json_set(o, S("evidence"), judgement_json(&ro->last, &ro->ev, &a));
         json_set_str(&a, o, S("reason"), str_of(ro->last.reason));
+        if (ro->outputs.why[0])
+            json_set_str(&a, o, S("outputs_not_compared"), str_of(ro->outputs.why));
         jo_node(out, o);
     }
     jo_array_end(out);

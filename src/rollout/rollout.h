@@ -20,14 +20,20 @@
 #pragma once
 
 #include "record/digest.h"
+#include "store/blobs/blobs.h"
 #include "store/meta/meta.h"
 
 struct rollouts;
 
-/* Reads the rollouts under way. Control thread, like all functions here. */
+/* Reads the rollouts under way; a row that cannot be read is logged and left alone. Control thread,
+ * like all functions here. */
 NODISCARD int rollouts_new(struct meta *m, struct rollouts **ret_rollouts, struct err *e);
 void rollouts_free(struct rollouts *r); /* accepts NULL */
 DEFINE_AUTO_PTR(struct rollouts, rollouts_free)
+
+/* Gives access to the profiles of versions, without which the guard output_shift has no evidence.
+ * Once, after rollouts_new(); blobs is borrowed. */
+void rollouts_compare_outputs(struct rollouts *r, struct meta *m, struct blobs *blobs);
 
 struct rollout_start {
     str endpoint, model;
@@ -37,13 +43,15 @@ struct rollout_start {
     str flow; /* id of the flow that waits for the event "rollout", or empty */
 };
 /* Starts; a rollout under way on this endpoint is superseded. FAILED_PRECONDITION when the endpoint
- * has no champion yet (promote directly then) or the version is the champion; NOT_FOUND. Usable
- * inside a transaction of the caller. ret_id is the rollout's id. */
+ * has no champion yet (promote directly then), the version is the champion, takes or gives other
+ * tensors, or its model is being rolled out on another endpoint; OUT_OF_RANGE: more than 32 steps
+ * or 8 checks; NOT_FOUND. Usable inside a transaction of the caller, who must let it commit. ret_id
+ * is the rollout's id. */
 NODISCARD int rollout_start(struct rollouts *r, struct meta *m, const struct rollout_start *start,
                             char ret_id[64], struct err *e);
 
 enum rollout_order {
-    ROLLOUT_PAUSE, /* hold the weight; guards stay armed */
+    ROLLOUT_PAUSE, /* hold the weight; guards stay armed; while baking, keep the way back warm */
     ROLLOUT_RESUME,
     ROLLOUT_ABORT,    /* all traffic back to the champion, now */
     ROLLOUT_ROLLBACK, /* the same, said of a version that hurts; also takes back a baking promotion

@@ -21,6 +21,29 @@ const char *rollout_state_name(enum rollout_state s)
     return states[s].name;
 }
 
+bool rollout_is_shadow(const struct rollout *ro)
+{
+    return ro->state == ROLLOUT_SHADOW || (ro->state == ROLLOUT_REVIEW && !ro->cfg.step_count);
+}
+
+struct evidence_scope rollout_scope(const struct rollout *ro)
+{
+    return (struct evidence_scope){.endpoint = ro->endpoint,
+                                   .champion = str_of(ro->previous_text),
+                                   .challenger = str_of(ro->version_text),
+                                   .shadow = rollout_is_shadow(ro),
+                                   .cfg = &ro->cfg,
+                                   .outputs = &ro->outputs};
+}
+
+void rollout_forget(struct rollout *ro)
+{
+    const struct evidence_scope sc = rollout_scope(ro);
+
+    evidence_reset(&ro->ev, &ro->cfg);
+    evidence_judge(&ro->ev, &sc, 1, &ro->last);
+}
+
 uint32_t rollout_weight_bp(const struct rollout *ro)
 {
     if (ro->state == ROLLOUT_STEP && ro->step < ro->cfg.step_count)
@@ -44,7 +67,7 @@ struct json *rollout_to_json(const struct rollout *ro, struct arena *a)
     json_set_int(a, o, S("step"), ro->step);
     json_set_int(a, o, S("steps"), ro->cfg.step_count);
     /* What the plan compiler reads. While baking, the old champion stays loaded, on call. */
-    if (ro->state == ROLLOUT_SHADOW)
+    if (rollout_is_shadow(ro))
         json_set_int(a, o, S("shadow"), ro->version);
     else
         json_set_int(a, o, S("challenger"), baking ? ro->previous : ro->version);
@@ -53,6 +76,7 @@ struct json *rollout_to_json(const struct rollout *ro, struct arena *a)
     json_set_int(a, o, S("step_started_ns"), ro->step_started_ns);
     json_set_int(a, o, S("promoted_ns"), ro->promoted_ns);
     json_set_int(a, o, S("checks_done"), ro->checks_done);
+    json_set_bool(a, o, S("told_inconclusive"), ro->told_inconclusive);
     json_set_str(a, o, S("actor"), ro->actor);
     json_set_str(a, o, S("flow"), ro->flow);
     json_set_str(a, o, S("correlation"), ro->correlation);
@@ -101,16 +125,20 @@ int rollout_from_json(const struct json *node, str endpoint, struct rollout **re
     ro->flow = arena_dup(&ro->arena, json_str_or(json_get(node, S("flow")), S("")));
     ro->correlation = arena_dup(&ro->arena, json_str_or(json_get(node, S("correlation")), S("")));
     ro->config_json = json_copy(&ro->arena, config);
-    rollout_config_read(ro->config_json, &ro->cfg);
+    TRY(rollout_config_read(ro->config_json, &ro->cfg, e));
+    ro->told_inconclusive = json_bool_or(json_get(node, S("told_inconclusive")), false);
     ro->paused = json_bool_or(json_get(node, S("paused")), false);
-    ro->step = (uint32_t)json_int_or(json_get(node, S("step")), 0);
+    ro->step = (uint32_t)CLAMP(json_int_or(json_get(node, S("step")), 0), 0, STEPS_MAX);
+    if (ro->state == ROLLOUT_STEP && ro->step >= ro->cfg.step_count)
+        return FAIL(e, DATA_LOSS, "a rollout is at step %u of %u", ro->step, ro->cfg.step_count);
     ro->started_ns = json_int_or(json_get(node, S("started_ns")), 0);
     ro->step_started_ns = json_int_or(json_get(node, S("step_started_ns")), 0);
     ro->promoted_ns = json_int_or(json_get(node, S("promoted_ns")), 0);
-    ro->checks_done = (uint32_t)json_int_or(json_get(node, S("checks_done")), 0);
+    ro->checks_done =
+        (uint32_t)CLAMP(json_int_or(json_get(node, S("checks_done")), 0), 0, CHECKS_MAX);
     snprintf(ro->version_text, sizeof(ro->version_text), "%lld", (long long)ro->version);
     snprintf(ro->previous_text, sizeof(ro->previous_text), "%lld", (long long)ro->previous);
-    evidence_reset(&ro->ev, &ro->cfg);
+    rollout_forget(ro);
     *ret_rollout = TAKE(ro);
     return 0;
 }

@@ -120,8 +120,10 @@ int flow_event(struct meta *m, str id, str name, const struct json *payload, boo
     TRY(meta_begin(m, &tx, e));
     TRY(meta_first_int(m, "SELECT COUNT(*) FROM wf WHERE id = ? AND ended_ns IS NULL",
                        M_ARGS(M_STR(id)), 0, &open, e));
-    if (!open)
+    if (!open) { /* nothing was written: a refusal must not doom the caller's transaction */
+        TRY(meta_commit(&tx, e));
         return refuse(m, id, "sent an event", e);
+    }
     TRY(flow_event_put(m, id, name, buf_str(&text), &first, e));
     TRY(meta_commit(&tx, e));
     if (ret_first)

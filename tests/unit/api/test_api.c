@@ -151,7 +151,7 @@ static void add_version(int64_t version)
     CHECK_OK(meta_exec(t.m,
                        "INSERT INTO model_versions (model, version, artifact, status, meta,"
                        " created_ns) VALUES ('returns', ?, 'x', 'ready',"
-                       " '{\"signature\":{},\"tags\":[\"blue\"]}', ?)",
+                       " '{\"signature\":{\"inputs\":[],\"outputs\":[]},\"tags\":[\"blue\"]}', ?)",
                        M_ARGS(M_INT(version), M_INT(version)), &e),
              &e);
 }

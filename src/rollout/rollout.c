@@ -108,6 +108,13 @@ static NODISCARD int signature_of(struct meta *m, str model, int64_t version, st
     return 0;
 }
 
+static bool same_member(const struct json *a, const struct json *b, str key)
+{
+    const struct json *x = json_get(a, key), *y = json_get(b, key);
+
+    return x && y ? json_equal(x, y) : x == y;
+}
+
 /* A request is read before it is routed: both versions must take and give the same. */
 static NODISCARD int check_signatures(struct meta *m, const struct rollout_start *s,
                                       int64_t champion, struct err *e)
@@ -118,9 +125,7 @@ static NODISCARD int check_signatures(struct meta *m, const struct rollout_start
     arena_init(&a, 0);
     TRY(signature_of(m, s->model, s->version, &a, &new, e));
     TRY(signature_of(m, s->model, champion, &a, &old, e));
-    if (old && new &&
-        !(json_equal(json_get(old, S("inputs")), json_get(new, S("inputs"))) &&
-          json_equal(json_get(old, S("outputs")), json_get(new, S("outputs")))))
+    if (old && new && !(same_member(old, new, S("inputs")) && same_member(old, new, S("outputs"))))
         return FAIL(e, FAILED_PRECONDITION,
                     "version %lld of '" STR_F "' has other inputs or outputs than version %lld; "
                     "serve it on an endpoint of its own",

@@ -1,0 +1,618 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Rollouts on a real meta store and a virtual clock: states, orders, facts, aliases, restarts. */
+#include "rollout/rollout.h"
+
+#include "base/time.h"
+#include "check.h"
+#include "flow/flow.h"
+#include "journal/journal.h"
+#include "rollout/priv.h"
+
+#include <unistd.h>
+
+#define T0 (INT64_C(1700000000) * NS_PER_S)
+#define LADDER                                                              \
+    "\"steps\":[{\"weight\":0.1,\"hold_ns\":10000000000,\"rows_min\":100}," \
+    "{\"weight\":0.5,\"hold_ns\":10000000000,\"rows_min\":100}],"           \
+    "\"guards\":{\"error_rate\":0.01,\"error_ratio\":1.5,\"p99_ns\":150000000}"
+#define BAKE                                                                                       \
+    ",\"bake_ns\":20000000000,\"rollback_window_ns\":20000000000,\"post_checks_ns\":[15000000000," \
+    "5000000000]"
+#define PLAIN "{" LADDER BAKE "}"
+
+static char dir[64];
+static struct meta_store *store;
+static struct meta *m;
+static struct rollouts *r;
+static struct err e;
+
+static void begin(void)
+{
+    static unsigned count;
+    char command[128];
+
+    snprintf(dir, sizeof(dir), "%s/weir-rollout-%d-%u",
+             access("/dev/shm", W_OK) ? "/tmp" : "/dev/shm", (int)getpid(), count++);
+    snprintf(command, sizeof(command), "rm -rf %s", dir);
+    CHECK(system(command) == 0);
+    time_test_virtual(NS_PER_S, T0);
+    CHECK_OK(meta_store_open(dir, NULL, &store, &e), &e);
+    CHECK_OK(meta_open(store, &m, &e), &e);
+    CHECK_OK(
+        meta_exec(
+            m,
+            "INSERT INTO models (name, meta, created_ns, updated_ns) VALUES ('fraud', '{}', 0, 0)",
+            M_NO_ARGS, &e),
+        &e);
+    for (int v = 1; v <= 4; v++)
+        CHECK_OK(meta_exec(m,
+                           "INSERT INTO model_versions (model, version, artifact, status, meta,"
+                           " created_ns) VALUES ('fraud', ?, 'x', 'ready', ?, 0)",
+                           M_ARGS(M_INT(v), M_STR(v == 4 ? S("{\"signature\":{\"inputs\":[2]}}")
+                                                         : S("{\"signature\":{\"inputs\":[1]}}"))),
+                           &e),
+                 &e);
+    CHECK_OK(meta_exec(m,
+                       "INSERT INTO aliases (model, alias, version, updated_ns) VALUES ('fraud', "
+                       "'champion', 1, 0)",
+                       M_NO_ARGS, &e),
+             &e);
+    CHECK_OK(rollouts_new(m, &r, &e), &e);
+}
+
+static void end(void)
+{
+    char command[128];
+
+    rollouts_free(TAKE(r));
+    meta_close(TAKE(m));
+    meta_store_close(TAKE(store));
+    time_test_real();
+    snprintf(command, sizeof(command), "rm -rf %s", dir);
+    CHECK(system(command) == 0);
+}
+
+static void restart(void)
+{
+    rollouts_free(TAKE(r));
+    CHECK_OK(rollouts_new(m, &r, &e), &e);
+}
+
+static int start_as(const char *endpoint, int64_t version, const char *config, str flow)
+{
+    AUTO(arena_done) struct arena a = {0};
+    struct json *tree;
+    char id[64];
+
+    CHECK_OK(json_parse(str_of(config), &a, &tree, &e), &e);
+    return rollout_start(r, m,
+                         &(struct rollout_start){.endpoint = str_of(endpoint),
+                                                 .model = S("fraud"),
+                                                 .version = version,
+                                                 .config = tree,
+                                                 .actor = S("user:test"),
+                                                 .reason = S("because"),
+                                                 .flow = flow},
+                         id, &e);
+}
+
+static void start(int64_t version, const char *config)
+{
+    CHECK_OK(start_as("pay", version, config, STR_NULL), &e);
+}
+
+static void order(enum rollout_order what)
+{
+    CHECK_OK(rollout_order(r, m, S("pay"), what, S("user:test"), S("said so"), &e), &e);
+}
+
+/* --- Traffic ---------------------------------------------------------------------------------- */
+
+/* A second of it: four digests. failed of 100 requests of version `bad`; 0 = nobody. */
+static void traffic(int seconds, int64_t bad, uint64_t failed, bool shadow)
+{
+    static struct latency l[3];
+    struct digest_series s[3], *list[3];
+    struct digest d = {.series = list, .series_count = 3};
+
+    for (int i = 0; i < 4 * seconds; i++) {
+        for (int v = 0; v < 3; v++) {
+            static const char *const names[] = {"1", "2", "3"};
+
+            memset(&s[v], 0, sizeof(s[v]));
+            latency_clear(&l[v]);
+            list[v] = &s[v];
+            s[v].endpoint = S("pay");
+            s[v].version = str_of(names[v]);
+            s[v].shadow = shadow && v > 0;
+            s[v].requests = s[v].rows = 100;
+            s[v].status[5] = bad == v + 1 ? failed : 0;
+            s[v].status[2] = 100 - s[v].status[5];
+            for (int k = 0; k < 100; k++)
+                latency_record(&l[v], 5000000);
+            s[v].latency = &l[v];
+        }
+        time_test_advance(NS_PER_S / 4);
+        CHECK_OK(rollouts_digest(r, m, &d, time_wall_ns(), &e), &e);
+        CHECK_OK(rollouts_tick(r, m, time_wall_ns(), &e), &e);
+    }
+}
+
+static void wait_s(int seconds)
+{
+    for (int i = 0; i < seconds; i++) {
+        time_test_advance(NS_PER_S);
+        CHECK_OK(rollouts_tick(r, m, time_wall_ns(), &e), &e);
+    }
+}
+
+/* --- What is there ---------------------------------------------------------------------------- */
+
+static int64_t alias(const char *name)
+{
+    int64_t v = -1;
+
+    CHECK_OK(meta_first_int(m, "SELECT version FROM aliases WHERE model = 'fraud' AND alias = ?",
+                            M_ARGS(M_STR(str_of(name))), 0, &v, &e),
+             &e);
+    return v;
+}
+
+static int facts(const char *type)
+{
+    int64_t n = -1;
+
+    CHECK_OK(meta_first_int(m, "SELECT COUNT(*) FROM journal WHERE type = ?",
+                            M_ARGS(M_STR(str_of(type))), 0, &n, &e),
+             &e);
+    return (int)n;
+}
+
+static struct json *last_fact(struct arena *a, const char *type)
+{
+    struct json *data = json_new_object(a);
+    struct fact *list;
+    size_t n = 0;
+
+    CHECK_OK(journal_read(m,
+                          &(struct journal_query){
+                              .type_prefix = str_of(type), .newest_first = true, .limit = 1},
+                          a, &list, &n, &e),
+             &e);
+    if (CHECK(n == 1))
+        CHECK_OK(json_parse(list[0].data, a, &data, &e), &e);
+    return data;
+}
+
+static struct json *state(struct arena *a)
+{
+    struct json *s = NULL;
+
+    CHECK_OK(meta_kv_get(m, S("rollout"), S("pay"), a, &s, &e), &e);
+    return s;
+}
+
+static int64_t number(const struct json *o, const char *key)
+{
+    return json_int_or(json_get(o, str_of(key)), -1);
+}
+
+#define CHECK_STATE(name, weight)                                               \
+    do {                                                                        \
+        AUTO(arena_done) struct arena a_ = {0};                                 \
+        struct json *s_ = state(&a_);                                           \
+        CHECK_STR(json_str_or(json_get(s_, S("state")), S("(none)")), S(name)); \
+        CHECK_INT(number(s_, "weight_bp"), weight);                             \
+    } while (0)
+
+/* --- Tests ------------------------------------------------------------------------------------ */
+
+static void test_healthy_canary(void)
+{
+    AUTO(arena_done) struct arena a = {0};
+    struct json *f;
+
+    begin();
+    start(2, PLAIN);
+    CHECK_STATE("step", 1000);
+    CHECK_INT(number(state(&a), "challenger"), 2);
+    CHECK_INT(alias("challenger"), 2);
+    traffic(9, 0, 0, false);
+    CHECK_STATE("step", 1000);
+    traffic(2, 0, 0, false);
+    CHECK_STATE("step", 5000);
+    traffic(11, 0, 0, false);
+    CHECK_STATE("baking", 0);
+    CHECK_INT(number(state(&a), "challenger"), 1); /* on call */
+    CHECK_INT(alias("champion"), 2);
+    CHECK_INT(alias("challenger"), 0);
+    traffic(6, 0, 0, false);
+    CHECK_INT(facts("check.post_deploy"), 1);
+    f = last_fact(&a, "check.post_deploy");
+    CHECK(json_bool_or(json_get(f, S("passed")), false));
+    CHECK_INT(number(f, "live"), 2);
+    traffic(20, 0, 0, false);
+    CHECK(!state(&a));
+    CHECK_INT(facts("check.post_deploy"), 2);
+    CHECK_INT(facts("rollout.started"), 1);
+    CHECK_INT(facts("rollout.step.advanced"), 2);
+    CHECK_INT(facts("rollout.judged"), 2);
+    CHECK_INT(facts("rollout.promoted"), 1);
+    CHECK_INT(facts("rollout.baked"), 1);
+    CHECK_INT(facts("rollout.rolled_back"), 0);
+    f = last_fact(&a, "rollout.judged");
+    CHECK_STR(json_str_or(json_get(f, S("verdict")), S("")), S("PASS"));
+    CHECK(number(json_get(f, S("challenger")), "requests") >= 4000);
+    end();
+}
+
+static void test_failures_take_back(void)
+{
+    AUTO(arena_done) struct arena a = {0};
+    struct json *f;
+
+    begin();
+    start(2, PLAIN);
+    traffic(3, 0, 0, false);
+    traffic(1, 2, 30, false);
+    CHECK(!state(&a));
+    CHECK_INT(alias("champion"), 1);
+    CHECK_INT(alias("challenger"), 0);
+    CHECK_INT(facts("rollout.rolled_back"), 1);
+    f = last_fact(&a, "rollout.rolled_back");
+    CHECK_INT(number(f, "to"), 1);
+    CHECK_STR(json_str_or(json_get(f, S("verdict")), S("")), S("FAIL"));
+    CHECK_INT(number(json_get(f, S("challenger")), "failed") % 30, 0);
+    CHECK_STR(json_str_or(json_get(last_fact(&a, "rollout.judged"), S("verdict")), S("")),
+              S("FAIL"));
+    /* Failures of the champion are no reason against the new one. */
+    start(2, PLAIN);
+    traffic(23, 1, 30, false);
+    CHECK_STATE("baking", 0);
+    end();
+}
+
+static void test_no_traffic(void)
+{
+    AUTO(arena_done) struct arena a = {0};
+
+    begin();
+    start(2, "{\"steps\":[{\"weight\":0.1,\"hold_ns\":1000000000,\"rows_min\":0}],"
+             "\"max_hold_ns\":60000000000,\"bake_ns\":60000000000}");
+    wait_s(59);
+    CHECK_STATE("step", 1000);
+    CHECK_INT(facts("rollout.judged"), 0);
+    wait_s(5);
+    CHECK_INT(facts("rollout.paused"), 1); /* hold: waits for a person */
+    CHECK_STR(json_str_or(json_get(last_fact(&a, "rollout.judged"), S("verdict")), S("")),
+              S("INSUFFICIENT_EVIDENCE"));
+    restart();
+    order(ROLLOUT_RESUME);
+    wait_s(20);
+    CHECK_INT(facts("rollout.paused"), 1); /* said once */
+    traffic(2, 0, 0, false);
+    CHECK_STATE("baking", 0);
+    order(ROLLOUT_ABORT);
+
+    start(2, "{\"steps\":[{\"weight\":0.1,\"hold_ns\":1000000000}],\"max_hold_ns\":1000000000,"
+             "\"on_inconclusive\":\"rollback\"}");
+    wait_s(5);
+    CHECK(!state(&a));
+    CHECK_INT(facts("rollout.rolled_back"), 1);
+    start(2, "{\"steps\":[{\"weight\":0.1,\"hold_ns\":1000000000}],\"max_hold_ns\":1000000000,"
+             "\"on_inconclusive\":\"extend\"}");
+    wait_s(50);
+    CHECK_STATE("step", 1000);
+    end();
+}
+
+/* Brings a rollout into each state in turn; false past the last. */
+static bool enter(int which)
+{
+    static const char review[] = "{" LADDER BAKE ",\"promote\":\"review\"}";
+    static const char unseen[] = "{\"shadow\":{\"for_ns\":5000000000,\"rows_min\":10}," LADDER BAKE
+                                 ",\"promote\":\"review\"}";
+    static const char blue_green[] =
+        "{\"shadow\":{\"for_ns\":1000000000},\"promote\":\"review\"" BAKE "}";
+
+    start(2, which == 0 ? unseen : which == 4 ? blue_green : which == 2 ? review : PLAIN);
+    if (which == 2)
+        traffic(22, 0, 0, false);
+    if (which == 3)
+        traffic(22, 0, 0, false);
+    if (which == 4)
+        traffic(2, 0, 0, true);
+    if (which == 5) {
+        traffic(1, 0, 0, false);
+        order(ROLLOUT_PAUSE);
+    }
+    return which < 6;
+}
+static const char *const entered[] = {"shadow",          "step", "awaiting_review", "baking",
+                                      "awaiting_review", "step"};
+
+/* In every state, also after a restart: an order to go back is obeyed at once. */
+static void test_orders_in_every_state(void)
+{
+    AUTO(arena_done) struct arena a = {0};
+    static const enum rollout_order back[] = {ROLLOUT_ABORT, ROLLOUT_ROLLBACK};
+
+    begin();
+    for (int again = 0; again < 4; again++)
+        for (int which = 0; which < 6; which++) {
+            enter(which);
+            CHECK_STR(json_str_or(json_get(state(&a), S("state")), S("")), str_of(entered[which]));
+            if (again & 2)
+                restart();
+            order(back[again & 1]);
+            CHECK(!state(&a));
+            CHECK_INT(alias("champion"), 1);
+            CHECK_INT(alias("challenger"), 0);
+            CHECK_INT(alias("shadow"), 0);
+            CHECK_FAILS(rollout_order(r, m, S("pay"), ROLLOUT_ABORT, S("x"), S(""), &e), NOT_FOUND,
+                        &e, "no rollout");
+        }
+    CHECK_INT(facts("rollout.aborted"), 12);
+    CHECK_INT(facts("rollout.rolled_back"), 12);
+    end();
+}
+
+/* In every state harm is acted on, and a restart only begins the evidence anew. */
+static void test_harm_in_every_state(void)
+{
+    AUTO(arena_done) struct arena a = {0};
+
+    begin();
+    for (int which = 0; which < 6; which++) {
+        bool unseen = which == 0 || which == 4;
+
+        enter(which);
+        traffic(1, 0, 0, unseen);
+        restart();
+        CHECK_STR(json_str_or(json_get(state(&a), S("state")), S("")), str_of(entered[which]));
+        if (which == 4)
+            CHECK_INT(number(state(&a), "shadow"), 2);
+        traffic(2, 2, 40, unseen);
+        if (which == 4) { /* no guard is set there: nothing to go by */
+            order(ROLLOUT_ABORT);
+            continue;
+        }
+        CHECK(!state(&a));
+        CHECK_INT(alias("champion"), 1);
+    }
+    CHECK_INT(facts("rollout.rolled_back"), 5);
+    end();
+}
+
+static void test_restart_goes_on(void)
+{
+    begin();
+    start(2, PLAIN);
+    for (int i = 0; i < 80 && alias("champion") == 1; i++) {
+        traffic(1, 0, 0, false);
+        if (i % 7 == 3)
+            restart();
+    }
+    CHECK_INT(alias("champion"), 2);
+    for (int i = 0; i < 40; i++) {
+        traffic(1, 0, 0, false);
+        if (i % 7 == 3)
+            restart();
+    }
+    CHECK_INT(facts("rollout.baked"), 1);
+    CHECK_INT(facts("check.post_deploy"), 2);
+    CHECK_INT(facts("rollout.promoted"), 1);
+    end();
+}
+
+static void test_review_and_approve(void)
+{
+    begin();
+    enter(2);
+    traffic(60, 0, 0, false);
+    CHECK_STATE("awaiting_review", 5000);
+    order(ROLLOUT_APPROVE);
+    CHECK_STATE("baking", 0);
+    CHECK_INT(alias("champion"), 2);
+    CHECK_FAILS(rollout_order(r, m, S("pay"), ROLLOUT_APPROVE, S("x"), S(""), &e),
+                FAILED_PRECONDITION, &e, "promoted already");
+    order(ROLLOUT_PAUSE); /* the way back stays warm */
+    traffic(60, 0, 0, false);
+    CHECK_STATE("baking", 0);
+    order(ROLLOUT_RESUME);
+    wait_s(1);
+    CHECK_INT(facts("rollout.baked"), 1);
+    end();
+}
+
+static void test_pause_holds(void)
+{
+    AUTO(arena_done) struct arena a = {0};
+
+    begin();
+    start(2, PLAIN);
+    order(ROLLOUT_PAUSE);
+    order(ROLLOUT_PAUSE);
+    CHECK_INT(facts("rollout.paused"), 1);
+    traffic(30, 0, 0, false);
+    CHECK_STATE("step", 1000);
+    order(ROLLOUT_RESUME);
+    traffic(1, 0, 0, false);
+    CHECK_STATE("step", 5000);
+    end();
+}
+
+static void test_supersede(void)
+{
+    AUTO(arena_done) struct arena a = {0};
+
+    begin();
+    start(2, PLAIN);
+    traffic(5, 0, 0, false);
+    start(3, PLAIN);
+    CHECK_INT(facts("rollout.superseded"), 1);
+    CHECK_INT(alias("challenger"), 3);
+    CHECK_INT(number(state(&a), "version"), 3);
+    CHECK(r->first && !r->first->next);
+    CHECK_INT(r->first->ev.challenger.requests, 0); /* nothing is inherited */
+    traffic(23, 0, 0, false);
+    CHECK_INT(alias("champion"), 3);
+    start(2, PLAIN); /* while the other one bakes: its promotion stands */
+    CHECK_INT(number(state(&a), "previous"), 3);
+    CHECK_INT(alias("champion"), 3);
+    end();
+}
+
+static void test_refused_starts(void)
+{
+    begin();
+    CHECK_FAILS(start_as("pay", 9, PLAIN, STR_NULL), NOT_FOUND, &e, "no version 9");
+    CHECK_FAILS(start_as("pay", 1, PLAIN, STR_NULL), FAILED_PRECONDITION, &e, "champion already");
+    CHECK_FAILS(start_as("pay", 4, PLAIN, STR_NULL), FAILED_PRECONDITION, &e, "other inputs");
+    start(2, PLAIN);
+    CHECK_FAILS(start_as("shop", 3, PLAIN, STR_NULL), FAILED_PRECONDITION, &e, "'pay'");
+    /* A start that fails leaves the one under way alone. */
+    CHECK_FAILS(start_as("pay", 9, PLAIN, STR_NULL), NOT_FOUND, &e, "no version 9");
+    CHECK_STATE("step", 1000);
+    CHECK_INT(facts("rollout.superseded"), 0);
+    traffic(1, 2, 40, false);
+    CHECK_INT(facts("rollout.rolled_back"), 1);
+    end();
+}
+
+/* Aliases that a person moved meanwhile are theirs. */
+static void test_moved_aliases(void)
+{
+    AUTO(arena_done) struct arena a = {0};
+
+    begin();
+    CHECK_OK(meta_exec(m,
+                       "INSERT INTO aliases (model, alias, version, updated_ns) VALUES ('fraud', "
+                       "'shadow', 3, 0)",
+                       M_NO_ARGS, &e),
+             &e);
+    enter(0);
+    CHECK_INT(alias("shadow"), 3);
+    CHECK_INT(number(state(&a), "shadow"), 2);
+    traffic(6, 0, 0, true);
+    CHECK_STATE("step", 1000);
+    CHECK_OK(meta_exec(m, "UPDATE aliases SET version = 3 WHERE alias = 'champion'", M_NO_ARGS, &e),
+             &e);
+    order(ROLLOUT_APPROVE);
+    CHECK_INT(alias("champion"), 2);
+    CHECK_INT(alias("shadow"), 3);
+    order(ROLLOUT_ROLLBACK);
+    CHECK_INT(alias("champion"), 3); /* not to 1, where it began */
+    end();
+}
+
+static void test_alias_history(void)
+{
+    int64_t n;
+
+    begin();
+    enter(3);
+    order(ROLLOUT_ROLLBACK);
+    CHECK_OK(meta_first_int(m,
+                            "SELECT COUNT(*) FROM alias_history WHERE alias = 'champion' AND"
+                            " ((seq = 1 AND version = 2 AND previous_version = 1) OR"
+                            " (seq = 2 AND version = 1 AND previous_version = 2))",
+                            M_NO_ARGS, 0, &n, &e),
+             &e);
+    CHECK_INT(n, 2);
+    CHECK_INT(facts("alias.moved"), 4); /* challenger in and out, champion there and back */
+    end();
+}
+
+static void test_late_harm(void)
+{
+    begin();
+    start(2, "{" LADDER ",\"bake_ns\":60000000000,\"rollback_window_ns\":5000000000}");
+    traffic(21, 0, 0, false);
+    traffic(8, 0, 0, false);
+    CHECK_STATE("baking", 0);
+    traffic(4, 2, 40, false);
+    CHECK_STATE("baking", 0); /* the window is over: said once, not acted on */
+    CHECK_INT(facts("rollout.judged"), 3);
+    CHECK_INT(facts("rollout.rolled_back"), 0);
+    order(ROLLOUT_ROLLBACK); /* a person may */
+    CHECK_INT(alias("champion"), 1);
+    end();
+}
+
+static void test_clock_steps_back(void)
+{
+    begin();
+    start(2, PLAIN);
+    traffic(2, 0, 0, false);
+    time_test_step_wall(-365 * 86400 * NS_PER_S);
+    traffic(12, 0, 0, false);
+    CHECK_STATE("step", 5000);
+    end();
+}
+
+/* --- The flow that waits ---------------------------------------------------------------------- */
+
+static int step_wait(struct flow_ctx *ctx, struct err *err)
+{
+    struct json *payload;
+    int rc = flow_event_of(ctx, "rollout", &payload, err);
+
+    return rc ? rc : payload ? flow_finish(ctx) : flow_wait(ctx, "rollout", INT64_MAX, "wait");
+}
+
+static void test_flow_is_told_once(void)
+{
+    static const struct flow_step steps[] = {{.name = "wait", .fn = step_wait}};
+    static const struct flow_type type = {.name = "waits", .steps = steps, .step_count = 1};
+    AUTO(flow_engine_freep) struct flow_engine *engine = NULL;
+    AUTO(arena_done) struct arena a = {0};
+    struct flow_reg reg = {&type, NULL};
+    struct flow_started f;
+    struct json *shown;
+    int64_t wake;
+
+    begin();
+    CHECK_OK(
+        flow_engine_new(store, &(struct flow_options){.regs = &reg, .reg_count = 1}, &engine, &e),
+        &e);
+    CHECK_OK(flow_start(m, &(struct flow_start){.type = "waits"}, &f, &e), &e);
+    CHECK_OK(flow_run_due(engine, &wake, &e), &e);
+    CHECK_OK(start_as("pay", 2, PLAIN, str_of(f.id)), &e);
+    restart();
+    traffic(22, 0, 0, false);
+    CHECK_STATE("baking", 0);
+    order(ROLLOUT_ROLLBACK); /* nothing to tell: it was promoted once */
+    CHECK_OK(flow_show(m, str_of(f.id), &a, &shown, &e), &e);
+    CHECK_INT(json_get(shown, S("events"))->count, 1);
+    CHECK_STR(
+        json_str_or(json_path(json_at(json_get(shown, S("events")), 0), "payload.result"), S("?")),
+        S("promoted"));
+    CHECK_OK(flow_run_due(engine, &wake, &e), &e);
+    /* A flow that has ended wants to know nothing. */
+    CHECK_OK(start_as("pay", 2, PLAIN, str_of(f.id)), &e);
+    order(ROLLOUT_ABORT);
+    flow_engine_free(TAKE(engine));
+    end();
+}
+
+static void test_damaged_state(void)
+{
+    AUTO(arena_done) struct arena a = {0};
+    struct json *bad;
+
+    begin();
+    start(2, PLAIN);
+    bad = state(&a);
+    json_set_int(&a, bad, S("step"), 31);
+    CHECK_OK(meta_kv_put(m, S("rollout"), S("broken"), bad, &e), &e);
+    restart();
+    CHECK(r->first && !r->first->next); /* the other one goes on */
+    end();
+}
+
+RUN_TESTS(T(test_healthy_canary), T(test_failures_take_back), T(test_no_traffic),
+          T(test_orders_in_every_state), T(test_harm_in_every_state), T(test_restart_goes_on),
+          T(test_review_and_approve), T(test_pause_holds), T(test_supersede),
+          T(test_refused_starts), T(test_moved_aliases), T(test_alias_history), T(test_late_harm),
+          T(test_clock_steps_back), T(test_flow_is_told_once), T(test_damaged_state))

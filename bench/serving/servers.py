@@ -6,6 +6,7 @@ To add one: a function (folder, port) -> Server, and its line in SERVERS.
 """
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -18,8 +19,13 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
+sys.path.insert(0, str(ROOT / "tests/support"))
+
+import gateway  # noqa: E402
+
 DEPS = ROOT / ".deps"
 INFER = "/v2/models/gbm/infer"
+CELL_COUNT = 12  # ten cells, missing values and others
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -48,15 +54,41 @@ def program(path):
     return str(path)
 
 
-def weir(folder, port):
-    """`weir up` on a project with the one model; build/release must have been built."""
-    binary = program(ROOT / "build/release/weir")
-    project = folder / "weir"
-    (project / "models").mkdir(parents=True, exist_ok=True)
-    (project / "models/gbm.onnx").write_bytes((folder / "gbm.onnx").read_bytes())
-    (project / "weir.yaml").write_text(fill("weir.yaml"))
-    return Server([binary, "up", "--listen", f"127.0.0.1:{port}", "--control", f"127.0.0.1:{free_port()}"],
-                  cwd=project)
+# Where the values fall that are watched: ten equal cells (what is counted, not where, costs the time).
+CELLS = {"kind": "numeric", "edges": [round(-2 + 0.5 * i, 1) for i in range(9)],
+         "mids": [round(-2.25 + 0.5 * i, 2) for i in range(10)], "lo": -5, "hi": 5, "mean": 0, "sd": 1,
+         "lumpy": False, "counts": [100] * CELL_COUNT}
+SCORE_CELLS = {**CELLS, "edges": [round(0.1 * i, 1) for i in range(1, 10)],
+               "mids": [round(0.05 + 0.1 * i, 2) for i in range(10)], "lo": 0, "hi": 1, "mean": 0.5,
+               "sd": 0.3}
+SIGNATURE = {
+    "inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 30]}],
+    "outputs": [{"name": "label", "datatype": "INT64", "shape": [-1]},
+                {"name": "probabilities", "datatype": "FP32", "shape": [-1, 2]}],
+    "columns": gateway.float_columns(30),
+    "reading": {"label": 0, "probabilities": 1, "value": -1, "classes": ["0", "1"], "positive": 1,
+                "threshold": 0.5}}
+
+
+def weir(folder, port, *options):
+    """The gateway process on a plan with the one model: one loop, as the peers have one worker. Control
+    is another process and does not stand in the way of a request."""
+    binary = program(os.environ.get("WEIR_BENCH_BIN", ROOT / "build/release/weir"))
+    project = folder / ("weir" + "".join(options))
+    shutil.rmtree(project, ignore_errors=True)
+    gw = gateway.Gateway(project)
+    columns = [{"name": f"f{i}", "cells": CELLS} for i in range(30)]
+    columns.append({"name": "probabilities_1", "cells": SCORE_CELLS})
+    profile = gw.blob(gateway.canonical({"format": 1, "kind": "profile", "columns": columns}))
+    model = gw.blob((folder / "gbm.onnx").read_bytes())
+    gw.plan(gateway.endpoint("gbm", [gateway.version(model, profile=profile)], SIGNATURE))
+    return Server([binary, "gateway", "--project", str(project), "--listen", f"127.0.0.1:{port}",
+                   "--loops", "1", "--log-level", "warn", *options])
+
+
+def weir_bare(folder, port):
+    """Weir that neither records nor watches: what these cost is the difference."""
+    return weir(folder, port, "--no-records")
 
 
 def nginx(folder, port):
@@ -91,7 +123,8 @@ def mlserver(folder, port):
     return Server([python, str(Path(python).with_name("mlserver")), "start", str(place)])
 
 
-SERVERS = {"weir": weir, "nginx": nginx, "fastapi": fastapi, "litserve": litserve, "mlserver": mlserver}
+SERVERS = {"weir": weir, "weir-bare": weir_bare, "nginx": nginx, "fastapi": fastapi,
+           "litserve": litserve, "mlserver": mlserver}
 
 
 def free_port():
@@ -133,16 +166,18 @@ class Running:
     def wait_ready(self):
         with open(self.folder / "bodies.jsonl", "rb") as bodies:
             body = bodies.readline()
-        end = time.monotonic() + self.server.start_seconds
+        start = time.monotonic()
+        end = start + self.server.start_seconds
         while True:
             try:
                 post(self.url, body)
+                self.first_answer_seconds = time.monotonic() - start
                 return
             except (urllib.error.URLError, OSError, ValueError) as why:
                 if self.process.poll() is not None or time.monotonic() > end:
                     tail = self.log.read_text(errors="replace")[-400:]
                     raise NotMeasured(f"does not answer ({why}): {tail}") from None
-            time.sleep(0.1)
+            time.sleep(0.002)
 
     def check_answers(self):
         """The server does the work: its answers are the model's, to six digits."""

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The gateway over real sockets: its protocols with the clients that people have, what it refuses and
 how, and what it keeps when it is stopped, killed, or given a plan that cannot be served."""
+
 import json
 import os
 import re
@@ -16,53 +17,108 @@ import numpy as np
 import onnxruntime
 import pytest
 import tritonclient.http as triton
-from gateway import (Control, Gateway, endpoint, float_columns, infer_body, read_all, responses,
-                     signature, version)
+from gateway import (
+    Control,
+    Gateway,
+    endpoint,
+    float_columns,
+    infer_body,
+    read_all,
+    responses,
+    signature,
+    version,
+)
 from onnx import TensorProto, helper
 from prometheus_client.parser import text_string_to_metric_families
 
 LINEAR = models.linear([1, 2], 0.5)
-TRITON_TYPES = {"BOOL": bool, "UINT8": np.uint8, "UINT16": np.uint16, "UINT32": np.uint32,
-                "UINT64": np.uint64, "INT8": np.int8, "INT16": np.int16, "INT32": np.int32,
-                "INT64": np.int64, "FP16": np.float16, "FP32": np.float32, "FP64": np.float64}
-ELEMENTS = {"BOOL": TensorProto.BOOL, "UINT8": TensorProto.UINT8, "UINT16": TensorProto.UINT16,
-            "UINT32": TensorProto.UINT32, "UINT64": TensorProto.UINT64, "INT8": TensorProto.INT8,
-            "INT16": TensorProto.INT16, "INT32": TensorProto.INT32, "INT64": TensorProto.INT64,
-            "FP16": TensorProto.FLOAT16, "FP32": TensorProto.FLOAT, "FP64": TensorProto.DOUBLE}
+TRITON_TYPES = {
+    "BOOL": bool,
+    "UINT8": np.uint8,
+    "UINT16": np.uint16,
+    "UINT32": np.uint32,
+    "UINT64": np.uint64,
+    "INT8": np.int8,
+    "INT16": np.int16,
+    "INT32": np.int32,
+    "INT64": np.int64,
+    "FP16": np.float16,
+    "FP32": np.float32,
+    "FP64": np.float64,
+}
+ELEMENTS = {
+    "BOOL": TensorProto.BOOL,
+    "UINT8": TensorProto.UINT8,
+    "UINT16": TensorProto.UINT16,
+    "UINT32": TensorProto.UINT32,
+    "UINT64": TensorProto.UINT64,
+    "INT8": TensorProto.INT8,
+    "INT16": TensorProto.INT16,
+    "INT32": TensorProto.INT32,
+    "INT64": TensorProto.INT64,
+    "FP16": TensorProto.FLOAT16,
+    "FP32": TensorProto.FLOAT,
+    "FP64": TensorProto.DOUBLE,
+}
 
 
 def linear_endpoint(gw, name="m", weights=(1, 2), **more):
     model = models.linear(list(weights), 0.5)
-    return endpoint(name, [version(gw.blob(model))],
-                    signature(model, float_columns(len(weights)), value="score"), **more)
+    return endpoint(
+        name, [version(gw.blob(model))], signature(model, float_columns(len(weights)), value="score"), **more
+    )
 
 
 def slow_model(rounds=3_000_000):
     """x [batch, 2] -> y, after a loop that ONNX Runtime can be told to leave."""
     body = helper.make_graph(
-        [helper.make_node("Identity", ["c"], ["c2"]), helper.make_node("Add", ["v", "one"], ["v2"])], "body",
-        [models.value("i", TensorProto.INT64), models.value("c", TensorProto.BOOL),
-         models.value("v", TensorProto.FLOAT, "batch", 2)],
-        [models.value("c2", TensorProto.BOOL), models.value("v2", TensorProto.FLOAT, "batch", 2)])
-    numbers = [models.numpy_helper.from_array(np.int64(rounds), "n"),
-               models.numpy_helper.from_array(np.bool_(True), "yes"),
-               models.numpy_helper.from_array(np.float32(1), "one")]
-    return models.onnx_bytes([helper.make_node("Loop", ["n", "yes", "x"], ["y"], body=body)],
-                             [models.value("x", TensorProto.FLOAT, "batch", 2)],
-                             [models.value("y", TensorProto.FLOAT, "batch", 2)], numbers)
+        [helper.make_node("Identity", ["c"], ["c2"]), helper.make_node("Add", ["v", "one"], ["v2"])],
+        "body",
+        [
+            models.value("i", TensorProto.INT64),
+            models.value("c", TensorProto.BOOL),
+            models.value("v", TensorProto.FLOAT, "batch", 2),
+        ],
+        [models.value("c2", TensorProto.BOOL), models.value("v2", TensorProto.FLOAT, "batch", 2)],
+    )
+    numbers = [
+        models.numpy_helper.from_array(np.int64(rounds), "n"),
+        models.numpy_helper.from_array(np.bool_(True), "yes"),
+        models.numpy_helper.from_array(np.float32(1), "one"),
+    ]
+    return models.onnx_bytes(
+        [helper.make_node("Loop", ["n", "yes", "x"], ["y"], body=body)],
+        [models.value("x", TensorProto.FLOAT, "batch", 2)],
+        [models.value("y", TensorProto.FLOAT, "batch", 2)],
+        numbers,
+    )
 
 
 def text_labels():
     """x FP32 [batch, 1] -> label strings [batch], score FP32 [batch, 1]: the form of a classifier."""
-    nodes = [helper.make_node("Cast", ["x"], ["i"], to=TensorProto.INT64),
-             helper.make_node("LabelEncoder", ["i"], ["l"], domain="ai.onnx.ml", keys_int64s=[0, 1],
-                              values_strings=["ham", "spam"], default_string="?"),
-             helper.make_node("Reshape", ["l", "flat"], ["label"]),
-             helper.make_node("Identity", ["x"], ["score"])]
-    return models.onnx_bytes(nodes, [models.value("x", TensorProto.FLOAT, "batch", 1)],
-                             [models.value("label", TensorProto.STRING, "batch"),
-                              models.value("score", TensorProto.FLOAT, "batch", 1)],
-                             [models.numpy_helper.from_array(np.int64([-1]), "flat")])
+    nodes = [
+        helper.make_node("Cast", ["x"], ["i"], to=TensorProto.INT64),
+        helper.make_node(
+            "LabelEncoder",
+            ["i"],
+            ["l"],
+            domain="ai.onnx.ml",
+            keys_int64s=[0, 1],
+            values_strings=["ham", "spam"],
+            default_string="?",
+        ),
+        helper.make_node("Reshape", ["l", "flat"], ["label"]),
+        helper.make_node("Identity", ["x"], ["score"]),
+    ]
+    return models.onnx_bytes(
+        nodes,
+        [models.value("x", TensorProto.FLOAT, "batch", 1)],
+        [
+            models.value("label", TensorProto.STRING, "batch"),
+            models.value("score", TensorProto.FLOAT, "batch", 1),
+        ],
+        [models.numpy_helper.from_array(np.int64([-1]), "flat")],
+    )
 
 
 @pytest.fixture
@@ -87,17 +143,44 @@ def gateway(tmp_path, weir_binary, request):
 def served(tmp_path_factory, weir_binary):
     """One gateway with models of many kinds, for the tests that change nothing."""
     gw = Gateway(tmp_path_factory.mktemp("served") / "g")
-    strings, two, labels, trained = models.strings(), models.two_inputs(), text_labels(), models.gbm(4, 10, 3, 2000)
-    parts = [linear_endpoint(gw), endpoint("unready", [], None),
-             endpoint("strings", [version(gw.blob(strings))],
-                      signature(strings, [{"name": "t", "type": "string", "input": 0, "element": 0,
-                                           "required": True}], label="code")),
-             endpoint("two", [version(gw.blob(two))], signature(two)),
-             endpoint("labels", [version(gw.blob(labels))],
-                      signature(labels, float_columns(1), label="label", classes=["ham", "spam"])),
-             endpoint("gbm", [version(gw.blob(trained.model))],
-                      signature(trained.model, float_columns(4, min=-100, max=100), label="label",
-                                probabilities="probabilities", classes=["0", "1"], positive=1, threshold=0.5))]
+    strings, two, labels, trained = (
+        models.strings(),
+        models.two_inputs(),
+        text_labels(),
+        models.gbm(4, 10, 3, 2000),
+    )
+    parts = [
+        linear_endpoint(gw),
+        endpoint("unready", [], None),
+        endpoint(
+            "strings",
+            [version(gw.blob(strings))],
+            signature(
+                strings,
+                [{"name": "t", "type": "string", "input": 0, "element": 0, "required": True}],
+                label="code",
+            ),
+        ),
+        endpoint("two", [version(gw.blob(two))], signature(two)),
+        endpoint(
+            "labels",
+            [version(gw.blob(labels))],
+            signature(labels, float_columns(1), label="label", classes=["ham", "spam"]),
+        ),
+        endpoint(
+            "gbm",
+            [version(gw.blob(trained.model))],
+            signature(
+                trained.model,
+                float_columns(4, min=-100, max=100),
+                label="label",
+                probabilities="probabilities",
+                classes=["0", "1"],
+                positive=1,
+                threshold=0.5,
+            ),
+        ),
+    ]
     for name, element in ELEMENTS.items():
         model = models.identity(3, element)
         parts.append(endpoint(f"id-{name}", [version(gw.blob(model))], signature(model)))
@@ -146,8 +229,12 @@ def test_every_datatype(client, datatype, binary):
         rows[0, :2] = [info.min, info.max]
     tensor = triton.InferInput("x", rows.shape, datatype)
     tensor.set_data_from_numpy(rows, binary_data=binary)
-    got = client.infer(f"id-{datatype}", [tensor], request_id="r-1",
-                       outputs=[triton.InferRequestedOutput("y", binary_data=binary)])
+    got = client.infer(
+        f"id-{datatype}",
+        [tensor],
+        request_id="r-1",
+        outputs=[triton.InferRequestedOutput("y", binary_data=binary)],
+    )
     assert got.get_response()["id"] == "r-1"
     np.testing.assert_array_equal(got.as_numpy("y"), rows)
 
@@ -163,8 +250,10 @@ def test_texts(client, binary):
 def test_text_outputs_of_joined_requests(served):
     """Requests that share a run get their own texts, also where the engine allocates the outputs."""
     bodies = [json.dumps(infer_body([[i % 2]] * (1 + i % 3))) for i in range(40)]
-    data = b"".join(f"POST /v2/models/labels/infer HTTP/1.1\r\nHost: h\r\nContent-Length: {len(b)}\r\n\r\n{b}"
-                    .encode() for b in bodies)
+    data = b"".join(
+        f"POST /v2/models/labels/infer HTTP/1.1\r\nHost: h\r\nContent-Length: {len(b)}\r\n\r\n{b}".encode()
+        for b in bodies
+    )
     answers = responses(served.raw(data))
     assert [status for status, _ in answers] == [200] * 40
     for i, (_, body) in enumerate(answers):
@@ -183,15 +272,18 @@ def test_two_inputs_outputs_and_classification(served, client):
     x.set_data_from_numpy(rows)
     chosen = client.infer("gbm", [x], outputs=[triton.InferRequestedOutput("label")]).get_response()
     assert [o["name"] for o in chosen["outputs"]] == ["label"]
-    top = client.infer("gbm", [x], outputs=[triton.InferRequestedOutput("probabilities", class_count=1,
-                                                                        binary_data=False)])
+    top = client.infer(
+        "gbm", [x], outputs=[triton.InferRequestedOutput("probabilities", class_count=1, binary_data=False)]
+    )
     assert len(top.get_response()["outputs"][0]["data"]) == 2
 
 
 def test_versions_are_called_by_number(gateway):
     gw = gateway()
     other = models.linear([10, 20])
-    gw.plan(endpoint("m", [version(gw.blob(LINEAR)), version(gw.blob(other), 2, 0, "old")], signature(LINEAR)))
+    gw.plan(
+        endpoint("m", [version(gw.blob(LINEAR)), version(gw.blob(other), 2, 0, "old")], signature(LINEAR))
+    )
     gw.start()
     for path, want in (("", 5.5), ("/versions/1", 5.5), ("/versions/2", 50)):
         got = gw.json("POST", f"/v2/models/m{path}/infer", infer_body([[1, 2]]))
@@ -209,7 +301,9 @@ def test_predict_gives_the_numbers_of_the_model(served):
     listed = served.json("POST", "/v1/predict/gbm", {"features": named})["predictions"]
     inferred = served.json("POST", "/v2/models/gbm/infer", infer_body(rows.tolist()))["outputs"]
     inferred = {o["name"]: o["data"] for o in inferred}
-    np.testing.assert_allclose(np.array(inferred["probabilities"]).reshape(-1, 2), probabilities, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(
+        np.array(inferred["probabilities"]).reshape(-1, 2), probabilities, rtol=0, atol=1e-6
+    )
     assert inferred["label"] == labels.tolist()
     for row, one in zip(named, listed, strict=True):
         single = served.json("POST", "/v1/predict/gbm", {"features": row, "metadata": {"request_id": "q"}})
@@ -220,9 +314,15 @@ def test_predict_gives_the_numbers_of_the_model(served):
 
 
 def test_predict_names_all_offending_fields(served):
-    got = served.json("POST", "/v1/predict/gbm", {"features": {"f0": "x", "f1": 1e9, "nope": 1, "f2": 1}}, status=400)
+    got = served.json(
+        "POST", "/v1/predict/gbm", {"features": {"f0": "x", "f1": 1e9, "nope": 1, "f2": 1}}, status=400
+    )
     assert {f["field"]: f["problem"] for f in got["fields"]} == {
-        "f0": "wrong_type", "f1": "out_of_range", "nope": "unknown", "f3": "missing"}
+        "f0": "wrong_type",
+        "f1": "out_of_range",
+        "nope": "unknown",
+        "f3": "missing",
+    }
     assert served.request("POST", "/v1/predict", {"features": {}})[0] == 400  # which of the endpoints?
     assert served.request("POST", "/v1/predict/two", {"features": {}})[0] == 501
     assert served.json("GET", "/v1/schema/gbm")["required"] == ["f0", "f1", "f2", "f3"]
@@ -260,14 +360,24 @@ def test_bad_requests_are_refused_with_a_reason(served, what):
 
 def test_limits_and_unknown_things(served):
     assert served.request("POST", "/v2/models/m/infer", infer_body([[1, 2]] * 257))[0] == 413
-    assert "unknown model" in served.json("POST", "/v2/models/x/infer", infer_body([[1, 2]]), status=404)["error"]
+    assert (
+        "unknown model"
+        in served.json("POST", "/v2/models/x/infer", infer_body([[1, 2]]), status=404)["error"]
+    )
     assert "not ready" in served.json("POST", "/v2/models/unready/infer", {}, status=503)["error"]
     assert served.request("GET", "/nowhere")[0] == 404 and served.request("DELETE", "/v2")[0] == 405
     status, headers, body = served.request("HEAD", "/v2")
     assert (status, body) == (200, b"") and int(headers["Content-Length"]) > 10
     for length in ("99999", "-1", "x", ""):
-        assert served.request("POST", "/v2/models/m/infer", infer_body([[1, 2]]),
-                              {"Inference-Header-Content-Length": length})[0] == 400
+        assert (
+            served.request(
+                "POST",
+                "/v2/models/m/infer",
+                infer_body([[1, 2]]),
+                {"Inference-Header-Content-Length": length},
+            )[0]
+            == 400
+        )
 
 
 def test_an_endpoint_may_be_stricter_about_bodies(gateway):
@@ -280,19 +390,34 @@ def test_an_endpoint_may_be_stricter_about_bodies(gateway):
 
 
 def test_feedback(served):
-    send = lambda body, status=202: served.json("POST", "/v1/feedback", body, status=status)
+    def send(body, status=202):
+        return served.json("POST", "/v1/feedback", body, status=status)
+
     assert send({"request_id": "a", "label": 1}) == {"accepted": 1}
-    assert send({"feedback": [{"request_id": "a", "label": "spam"}, {"request_id": "b", "rating": 5, "comment": "ü"},
-                              {"request_id": "c", "outcome": "click", "value": 1.5}]}) == {"accepted": 3}
+    assert send(
+        {
+            "feedback": [
+                {"request_id": "a", "label": "spam"},
+                {"request_id": "b", "rating": 5, "comment": "ü"},
+                {"request_id": "c", "outcome": "click", "value": 1.5},
+            ]
+        }
+    ) == {"accepted": 3}
     assert send({"request_id": "a", "label": True, "comment": None}) == {"accepted": 1}
-    for wrong, why in (({"label": 1}, "request_id"), ({"request_id": "a"}, "needs a label"),
-                       ({"request_id": "a", "lable": 1}, "did you mean 'label'"),
-                       ({"request_id": "a", "label": 1, "row": "3"}, "row"),
-                       ({"request_id": "a", "label": [1]}, "label"), ({"request_id": "a", "rating": 6}, "rating"),
-                       ({"request_id": "a", "outcome": "click", "value": "x"}, "value"),
-                       ({"request_id": "a", "label": 1, "event_time": "now"}, "event_time"),
-                       ({"feedback": [{"request_id": "a", "label": 1}, {"request_id": ""}]}, "feedback[1]"),
-                       ({"feedback": []}, "1 to 10000"), ([1], "object"), ({"request_id": "x" * 65, "label": 1}, "64")):
+    for wrong, why in (
+        ({"label": 1}, "request_id"),
+        ({"request_id": "a"}, "needs a label"),
+        ({"request_id": "a", "lable": 1}, "did you mean 'label'"),
+        ({"request_id": "a", "label": 1, "row": "3"}, "row"),
+        ({"request_id": "a", "label": [1]}, "label"),
+        ({"request_id": "a", "rating": 6}, "rating"),
+        ({"request_id": "a", "outcome": "click", "value": "x"}, "value"),
+        ({"request_id": "a", "label": 1, "event_time": "now"}, "event_time"),
+        ({"feedback": [{"request_id": "a", "label": 1}, {"request_id": ""}]}, "feedback[1]"),
+        ({"feedback": []}, "1 to 10000"),
+        ([1], "object"),
+        ({"request_id": "x" * 65, "label": 1}, "64"),
+    ):
         assert why in send(wrong, 400)["error"], wrong
 
 
@@ -341,9 +466,14 @@ def test_pipelining_is_answered_in_order(served):
     requests = []
     for i in range(100):
         body = json.dumps(infer_body([[i, 0]], id=f"n{i}"))
-        requests.append([f"{POST}Content-Length: {len(body)}\r\n\r\n{body}", "GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n",
-                         f"GET /none/{i} HTTP/1.1\r\nHost: h\r\n\r\n",
-                         f"{POST}Content-Length: 1\r\n\r\n{{"][i % 4 if i % 5 else 0])
+        requests.append(
+            [
+                f"{POST}Content-Length: {len(body)}\r\n\r\n{body}",
+                "GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n",
+                f"GET /none/{i} HTTP/1.1\r\nHost: h\r\n\r\n",
+                f"{POST}Content-Length: 1\r\n\r\n{{",
+            ][i % 4 if i % 5 else 0]
+        )
     answers = responses(served.raw("".join(requests).encode()))
     assert len(answers) == 100
     for i, (status, body) in enumerate(answers):
@@ -426,7 +556,9 @@ def test_slow_clients_are_cut_off(gateway):
                 got = trickle.recv(4096)
             except TimeoutError:
                 pass
-            busy.sendall(b"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\nGET /heal")  # always the start of a next one
+            busy.sendall(
+                b"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\nGET /heal"
+            )  # always the start of a next one
             assert busy.recv(4096).startswith(b"HTTP/1.1 200")
             busy.sendall(b"thz HTTP/1.1\r\nHost: h\r\n\r\n")
             assert busy.recv(4096).startswith(b"HTTP/1.1 200")
@@ -439,7 +571,10 @@ def test_slow_clients_are_cut_off(gateway):
 
 def test_a_slow_model_meets_its_deadline(gateway):
     gw, model = gateway(), slow_model()
-    gw.plan(endpoint("slow", [version(gw.blob(model))], signature(model), timeout_ns=150_000_000), linear_endpoint(gw))
+    gw.plan(
+        endpoint("slow", [version(gw.blob(model))], signature(model), timeout_ns=150_000_000),
+        linear_endpoint(gw),
+    )
     gw.start()
     for _ in range(3):  # a slow run must not close the endpoint, nor one cancelled run spoil the next
         start = time.monotonic()
@@ -457,7 +592,10 @@ def test_overload_is_shed_at_once_and_goodput_stays(gateway):
     gw.plan(endpoint("slow", [version(gw.blob(model))], signature(model), timeout_ns=100_000_000))
     gw.start()
     body = json.dumps(infer_body([[1, 2]] * 64)).encode()
-    message = b"POST /v2/models/slow/infer HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+    message = b"POST /v2/models/slow/infer HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n%s" % (
+        len(body),
+        body,
+    )
     results, stop = [], time.monotonic() + 2
 
     def caller():
@@ -469,7 +607,9 @@ def test_overload_is_shed_at_once_and_goodput_stays(gateway):
 
     threads = [threading.Thread(target=caller) for _ in range(40)]
     [t.start() for t in threads], [t.join() for t in threads]
-    kinds = {k: [(d, s) for d, s in results if d.startswith(b"HTTP/1.1 " + k)] for k in (b"200", b"503", b"504")}
+    kinds = {
+        k: [(d, s) for d, s in results if d.startswith(b"HTTP/1.1 " + k)] for k in (b"200", b"503", b"504")
+    }
     assert len(results) == sum(map(len, kinds.values()))
     assert kinds[b"200"], "nothing was answered"
     assert all(b"Retry-After: 1" in d for d, _ in kinds[b"503"])
@@ -487,13 +627,20 @@ def test_a_plan_that_cannot_be_served_leaves_the_last_good_one(gateway):
     gw.start()
     assert control.accept()["plan"] == good
     corrupt = linear_endpoint(gw, weights=(7, 7))
-    broken = {"missing blob": gw.plan({**linear_endpoint(gw), "versions": [version("0" * 64)]}, current=False),
-              "not a model": gw.plan({**linear_endpoint(gw), "versions": [version(gw.blob(b"junk"))]}, current=False),
-              "other signature": gw.plan({**linear_endpoint(gw), "versions": [version(gw.blob(models.linear([1])))]},
-                                         current=False),
-              "weights": gw.plan({**linear_endpoint(gw), "versions": [version(gw.blob(LINEAR), weight=1)]},
-                                 current=False),
-              "no such plan": "1" * 64, "no hash": "zz"}
+    broken = {
+        "missing blob": gw.plan({**linear_endpoint(gw), "versions": [version("0" * 64)]}, current=False),
+        "not a model": gw.plan(
+            {**linear_endpoint(gw), "versions": [version(gw.blob(b"junk"))]}, current=False
+        ),
+        "other signature": gw.plan(
+            {**linear_endpoint(gw), "versions": [version(gw.blob(models.linear([1])))]}, current=False
+        ),
+        "weights": gw.plan(
+            {**linear_endpoint(gw), "versions": [version(gw.blob(LINEAR), weight=1)]}, current=False
+        ),
+        "no such plan": "1" * 64,
+        "no hash": "zz",
+    }
     path = gw.blob_path(corrupt["versions"][0]["artifact"])
     broken["damaged"] = gw.plan(corrupt, current=False)
     path.write_bytes(path.read_bytes()[:-1] + b"?")
@@ -519,8 +666,14 @@ def test_two_hundred_swaps_under_load(gateway):
     def plan(i):
         share = (i * 50) % 10000
         second = third if i % 10 == 9 else b
-        return gw.plan(endpoint("m", [version(a, 1, 10000 - share), version(second, 2 + i % 2, share, "challenger")],
-                                signature(LINEAR)), current=False)
+        return gw.plan(
+            endpoint(
+                "m",
+                [version(a, 1, 10000 - share), version(second, 2 + i % 2, share, "challenger")],
+                signature(LINEAR),
+            ),
+            current=False,
+        )
 
     plans = [plan(i) for i in range(200)]
     gw.plan(endpoint("m", [version(a)], signature(LINEAR)))
@@ -528,7 +681,10 @@ def test_two_hundred_swaps_under_load(gateway):
     gw.start()
     control.accept()
     body = json.dumps(infer_body([[1, 2]])).encode()
-    message = b"POST /v2/models/m/infer HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+    message = b"POST /v2/models/m/infer HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n%s" % (
+        len(body),
+        body,
+    )
     done, times, wrong = threading.Event(), [], []
 
     def caller():
@@ -560,8 +716,12 @@ def test_sticky_keys_never_move_back(gateway):
     gw = gateway()
     a, b = gw.blob(LINEAR), gw.blob(models.linear([1, 2], 100))
     sign = signature(LINEAR, float_columns(2), value="score")
-    plans = [gw.plan(endpoint("m", [version(a, 1, 10000 - w), version(b, 2, w, "challenger")], sign), current=w == 0)
-             for w in (0, 100, 2500, 5000, 10000)]
+    plans = [
+        gw.plan(
+            endpoint("m", [version(a, 1, 10000 - w), version(b, 2, w, "challenger")], sign), current=w == 0
+        )
+        for w in (0, 100, 2500, 5000, 10000)
+    ]
     control = Control(gw.state)
     gw.start()
     control.accept()
@@ -571,11 +731,17 @@ def test_sticky_keys_never_move_back(gateway):
         now = set()
         for i in range(60):
             user = f"user {i}"
-            ways = [gw.json("POST", "/v1/predict/m", {"features": {"f0": 1, "f1": 2},
-                                                      "metadata": {"user_id": user}})["model_version"],
-                    gw.json("POST", "/v2/models/m/infer",
-                            infer_body([[1, 2]], parameters={"user_id": user}))["model_version"],
-                    gw.json("POST", "/v2/models/m/infer", infer_body([[1, 2]]), {"X-User": user})["model_version"]]
+            ways = [
+                gw.json(
+                    "POST", "/v1/predict/m", {"features": {"f0": 1, "f1": 2}, "metadata": {"user_id": user}}
+                )["model_version"],
+                gw.json("POST", "/v2/models/m/infer", infer_body([[1, 2]], parameters={"user_id": user}))[
+                    "model_version"
+                ],
+                gw.json("POST", "/v2/models/m/infer", infer_body([[1, 2]]), {"X-User": user})[
+                    "model_version"
+                ],
+            ]
             assert len(set(ways)) == 1, (user, ways)
             if ways[0] == "2":
                 now.add(user)
@@ -588,8 +754,14 @@ def test_sticky_keys_never_move_back(gateway):
 def test_a_shadow_never_fails_answers(gateway):
     gw, slow = gateway(), slow_model(100_000)
     fine = models.identity(2)
-    gw.plan(endpoint("m", [version(gw.blob(fine)), version(gw.blob(slow), 2, 0, "shadow", shadow=True)],
-                     signature(fine), timeout_ns=50_000_000))
+    gw.plan(
+        endpoint(
+            "m",
+            [version(gw.blob(fine)), version(gw.blob(slow), 2, 0, "shadow", shadow=True)],
+            signature(fine),
+            timeout_ns=50_000_000,
+        )
+    )
     gw.start()
     times = []
     for _ in range(600):
@@ -620,8 +792,10 @@ def test_sigterm_under_load_loses_nothing(gateway):
             with gw.connect() as s:
                 while True:
                     body = json.dumps(infer_body([[1, 2]], id=f"id-{k}-{i:06}")).encode()
-                    s.sendall(b"POST /v2/models/m/infer HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n%s" %
-                              (len(body), body))
+                    s.sendall(
+                        b"POST /v2/models/m/infer HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n%s"
+                        % (len(body), body)
+                    )
                     got = s.recv(1 << 16)
                     if not got.startswith(b"HTTP/1.1 200"):
                         resets.append(got)
@@ -680,7 +854,9 @@ def test_what_stops_a_start_is_said_clearly(gateway):
     second.spawn()
     assert second.process.wait(10) == 3 and "is in use" in second.log()
     # the same records folder, another port
-    done = subprocess.run(first.command("--listen", "127.0.0.1:0"), capture_output=True, text=True, timeout=10)
+    done = subprocess.run(
+        first.command("--listen", "127.0.0.1:0"), capture_output=True, text=True, timeout=10
+    )
     assert done.returncode == 3 and str(first.process.pid) in done.stderr
     third.plan(linear_endpoint(third))
     done = subprocess.run(third.command("--listen", "nonsense"), capture_output=True, text=True, timeout=10)
@@ -688,7 +864,9 @@ def test_what_stops_a_start_is_said_clearly(gateway):
     assert first.request("GET", "/healthz")[0] == 200
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere: a read-only folder cannot be made by mode")
+@pytest.mark.skipif(
+    os.geteuid() == 0, reason="root writes everywhere: a read-only folder cannot be made by mode"
+)
 def test_a_read_only_folder(gateway):
     gw = gateway()
     gw.plan(linear_endpoint(gw))
@@ -716,24 +894,43 @@ def test_the_last_digest_reaches_control(gateway):
 
 def test_a_request_in_steady_state_allocates_nothing(gateway, alloc_count, weir_binary):
     gw, trained = gateway(), models.gbm(4, 10, 3, 2000)
-    sign = signature(trained.model, float_columns(4), label="label", probabilities="probabilities",
-                     classes=["0", "1"], positive=1, threshold=0.5)
+    sign = signature(
+        trained.model,
+        float_columns(4),
+        label="label",
+        probabilities="probabilities",
+        classes=["0", "1"],
+        positive=1,
+        threshold=0.5,
+    )
     gw.plan(endpoint("gbm", [version(gw.blob(trained.model))], sign))
     gw.start(env=alloc_count.env)
     row = [float(v) for v in trained.rows[0]]
-    forms = [("/v2/models/gbm/infer", infer_body([row])), ("/v2/models/gbm/infer", infer_body([row] * 20)),
-             ("/v1/predict/gbm", {"features": {f"f{i}": v for i, v in enumerate(row)},
-                                  "metadata": {"request_id": "r", "user_id": "u"}})]
+    forms = [
+        ("/v2/models/gbm/infer", infer_body([row])),
+        ("/v2/models/gbm/infer", infer_body([row] * 20)),
+        (
+            "/v1/predict/gbm",
+            {
+                "features": {f"f{i}": v for i, v in enumerate(row)},
+                "metadata": {"request_id": "r", "user_id": "u"},
+            },
+        ),
+    ]
     messages = []
     for path, body in forms:
         text = json.dumps(body).encode()
-        messages.append(b"POST %s HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n%s" % (path.encode(), len(text), text))
+        messages.append(
+            b"POST %s HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n%s" % (path.encode(), len(text), text)
+        )
     pid = gw.process.pid
     with gw.connect() as s:
+
         def rounds(n):
             for i in range(n):
                 s.sendall(messages[i % len(messages)])
                 assert s.recv(1 << 16).startswith(b"HTTP/1.1 200")
+
         rounds(300)
         before = alloc_count.of(pid)
         rounds(600)

@@ -6,6 +6,7 @@ the other end of the link. What control does for a real project, in a few lines 
     gw.plan(endpoint("m", [version(gw.blob(models.linear([1, 2])))], signature(model)))
     gw.start()
 """
+
 import hashlib
 import http.client
 import json
@@ -21,8 +22,22 @@ from pathlib import Path
 
 import weir
 
-ONNX_TYPES = {1: "FP32", 2: "UINT8", 3: "INT8", 4: "UINT16", 5: "INT16", 6: "INT32", 7: "INT64",
-              8: "BYTES", 9: "BOOL", 10: "FP16", 11: "FP64", 12: "UINT32", 13: "UINT64", 16: "BF16"}
+ONNX_TYPES = {
+    1: "FP32",
+    2: "UINT8",
+    3: "INT8",
+    4: "UINT16",
+    5: "INT16",
+    6: "INT32",
+    7: "INT64",
+    8: "BYTES",
+    9: "BOOL",
+    10: "FP16",
+    11: "FP64",
+    12: "UINT32",
+    13: "UINT64",
+    16: "BF16",
+}
 LINK = {"hello": 1, "plan": 2, "live": 3, "refused": 4, "digest": 5, "seal": 6}
 SECOND = 10**9
 
@@ -32,9 +47,14 @@ def canonical(tree):
 
 
 def tensors_of(values):
-    return [{"name": v.name, "datatype": ONNX_TYPES[v.type.tensor_type.elem_type],
-             "shape": [d.dim_value if d.HasField("dim_value") else -1 for d in v.type.tensor_type.shape.dim]}
-            for v in values]
+    return [
+        {
+            "name": v.name,
+            "datatype": ONNX_TYPES[v.type.tensor_type.elem_type],
+            "shape": [d.dim_value if d.HasField("dim_value") else -1 for d in v.type.tensor_type.shape.dim],
+        }
+        for v in values
+    ]
 
 
 def signature(model, columns=(), **reading):
@@ -43,27 +63,55 @@ def signature(model, columns=(), **reading):
 
     graph = onnx.load_from_string(model).graph
     names = [o.name for o in graph.output]
-    places = {key: names.index(value) for key, value in reading.items()
-              if key in ("label", "probabilities", "value")}
-    return {"inputs": tensors_of(graph.input), "outputs": tensors_of(graph.output),
-            "columns": list(columns), "reading": {**reading, **places}}
+    places = {
+        key: names.index(value)
+        for key, value in reading.items()
+        if key in ("label", "probabilities", "value")
+    }
+    return {
+        "inputs": tensors_of(graph.input),
+        "outputs": tensors_of(graph.output),
+        "columns": list(columns),
+        "reading": {**reading, **places},
+    }
 
 
 def float_columns(count, prefix="f", **more):
-    return [{"name": f"{prefix}{i}", "type": "float", "input": 0, "element": i, "required": True, **more}
-            for i in range(count)]
+    return [
+        {"name": f"{prefix}{i}", "type": "float", "input": 0, "element": i, "required": True, **more}
+        for i in range(count)
+    ]
 
 
 def version(artifact, number=1, weight=10000, arm="champion", **more):
-    return {"version": number, "weight": weight, "shadow": False, "arm": arm, "artifact": artifact,
-            "platform": "onnxruntime_onnx", "profile": "", **more}
+    return {
+        "version": number,
+        "weight": weight,
+        "shadow": False,
+        "arm": arm,
+        "artifact": artifact,
+        "platform": "onnxruntime_onnx",
+        "profile": "",
+        **more,
+    }
 
 
 def endpoint(name, versions, sign, **more):
-    return {"kind": "endpoint", "format": 1, "name": name, "model": name, "timeout_ns": SECOND,
-            "body_bytes_max": 1 << 20, "rows_max": 256, "inflight_max": 4096, "durable_log": False,
-            "sticky": {"field": "user_id", "header": "x-user", "salt": name}, "signature": sign,
-            "versions": versions, **more}
+    return {
+        "kind": "endpoint",
+        "format": 1,
+        "name": name,
+        "model": name,
+        "timeout_ns": SECOND,
+        "body_bytes_max": 1 << 20,
+        "rows_max": 256,
+        "inflight_max": 4096,
+        "durable_log": False,
+        "sticky": {"field": "user_id", "header": "x-user", "salt": name},
+        "signature": sign,
+        "versions": versions,
+        **more,
+    }
 
 
 class Gateway:
@@ -90,9 +138,13 @@ class Gateway:
 
     def plan(self, *endpoints, current=True, **settings):
         """Writes the parts and the root; makes it the current one. Returns its hash."""
-        root = {"kind": "plan", "format": 1, "project": "tests",
-                "gateway": {"listen": self.address, "loops": 1, **settings},
-                "endpoints": {part["name"]: self.blob(canonical(part)) for part in endpoints}}
+        root = {
+            "kind": "plan",
+            "format": 1,
+            "project": "tests",
+            "gateway": {"listen": self.address, "loops": 1, **settings},
+            "endpoints": {part["name"]: self.blob(canonical(part)) for part in endpoints},
+        }
         name = self.blob(canonical(root))
         if current:
             (self.state / "plan").mkdir(exist_ok=True)
@@ -106,8 +158,13 @@ class Gateway:
 
     def spawn(self, *more, env=None):
         with open(self.log_path, "ab") as log:
-            self.process = subprocess.Popen(self.command(*more), stdin=subprocess.DEVNULL, stdout=log,
-                                            stderr=log, env={**os.environ, **(env or {})})
+            self.process = subprocess.Popen(
+                self.command(*more),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, **(env or {})},
+            )
         return self
 
     def start(self, *more, env=None, seconds=30):
@@ -170,7 +227,11 @@ class Gateway:
         total = 0.0
         for line in self.request("GET", "/metrics")[2].decode().splitlines():
             found = re.match(r"(\w+)(?:\{(.*)\})? (\S+)$", line)
-            if found and found[1] == name and all(f'{k}="{v}"' in (found[2] or "") for k, v in labels.items()):
+            if (
+                found
+                and found[1] == name
+                and all(f'{k}="{v}"' in (found[2] or "") for k, v in labels.items())
+            ):
                 total += float(found[3])
         return total
 

@@ -43,7 +43,7 @@ static struct json *specs_json(const struct tensor_spec *specs, uint32_t n, stru
     for (uint32_t i = 0; i < n; i++) {
         struct json *item = json_push(list, json_new_object(a)), *shape;
 
-        json_set_str(a, item, S("name"), specs[i].name);
+        json_set_str(a, item, S("name"), arena_dup(a, specs[i].name)); /* the model goes first */
         json_set_str(a, item, S("datatype"), str_of(tensor_type_name(specs[i].datatype)));
         shape = json_set(item, S("shape"), json_new_array(a));
         for (uint32_t d = 0; d < specs[i].rank; d++)

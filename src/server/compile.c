@@ -7,10 +7,17 @@
  * rollout shadows, or the one under the `shadow` alias
  *
  * Routed versions of one endpoint must have the same inputs and outputs, since a request is read
- * before it is routed. One that has not is left out of the plan with an error: a schema change
- * needs an endpoint of its own.
+ * before it is routed: a schema change needs an endpoint of its own. A challenger or shadow that
+ * has others, or that is not registered, is left out with a line in the log, and its share goes to
+ * the champion: one bad candidate must not keep the other endpoints, or its own way back, from the
+ * plan. A champion or a fixed split that cannot be compiled is an error, and the last plan stands.
+ *
+ * A rollout's state counts only for the model that it is of: the endpoint may have been given
+ * another one since.
  */
 #include "server/compile.h"
+
+#include "base/log.h"
 
 struct routed {
     int64_t version;
@@ -37,6 +44,22 @@ static NODISCARD int alias_version(struct compiler *c, str alias, int64_t *ret_v
                           M_ARGS(M_STR(c->model), M_STR(alias)), 0, ret_version, e);
 }
 
+/* Shares of thirds and the like, rounded, need not add up: the largest takes the difference. */
+static void settle(struct routed *list, size_t n)
+{
+    int64_t sum = 0;
+    size_t most = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        sum += list[i].weight;
+        most = list[i].weight > list[most].weight ? i : most;
+    }
+    if (n && sum != (int64_t)PLAN_WEIGHT_ONE &&
+        (sum > (int64_t)PLAN_WEIGHT_ONE ? sum - (int64_t)PLAN_WEIGHT_ONE
+                                        : (int64_t)PLAN_WEIGHT_ONE - sum) <= (int64_t)n)
+        list[most].weight = (uint32_t)((int64_t)list[most].weight + PLAN_WEIGHT_ONE - sum);
+}
+
 static NODISCARD int fixed_split(struct compiler *c, const struct json *split, struct routed *list,
                                  size_t *n, struct err *e)
 {
@@ -50,8 +73,21 @@ static NODISCARD int fixed_split(struct compiler *c, const struct json *split, s
             return FAIL(e, INVALID_ARGUMENT, "endpoint '" STR_F "': '" STR_F "' is not a version",
                         STR_A(c->name), STR_A(share->key));
         list[(*n)++] = (struct routed){
-            version, (uint32_t)(json_real_or(share, 0) * PLAN_WEIGHT_ONE + 0.5), false, "split"};
+            version, (uint32_t)(CLAMP(json_real_or(share, 0), 0.0, 1.0) * PLAN_WEIGHT_ONE + 0.5),
+            false, "split"};
     }
+    settle(list, *n);
+    return 0;
+}
+
+/* The rollout under way on the endpoint, if it is one of its model; else NULL. */
+static NODISCARD int rollout_state(struct compiler *c, struct json **ret, struct err *e)
+{
+    struct json *state = NULL;
+
+    TRY(meta_kv_get(c->m, S("rollout"), c->name, c->a, &state, e));
+    *ret = state && str_eq(json_str_or(json_get(state, S("model")), c->model), c->model) ? state
+                                                                                         : NULL;
     return 0;
 }
 
@@ -64,7 +100,7 @@ static NODISCARD int by_alias(struct compiler *c, struct routed *list, size_t *n
     TRY(alias_version(c, alias, &champion, e));
     if (!champion)
         return 0;
-    TRY(meta_kv_get(c->m, S("rollout"), c->name, c->a, &rollout, e));
+    TRY(rollout_state(c, &rollout, e));
     challenger = json_int_or(json_get(rollout, S("challenger")), 0);
     weight = CLAMP(json_int_or(json_get(rollout, S("weight_bp")), 0), 0, (int64_t)PLAN_WEIGHT_ONE);
     if (!challenger || challenger == champion)
@@ -88,7 +124,7 @@ static NODISCARD int add_shadow(struct compiler *c, struct routed *list, size_t 
     struct json *rollout = NULL;
     int64_t version;
 
-    TRY(meta_kv_get(c->m, S("rollout"), c->name, c->a, &rollout, e));
+    TRY(rollout_state(c, &rollout, e));
     version = json_int_or(json_get(rollout, S("shadow")), 0);
     if (!version && alias.n)
         TRY(alias_version(c, alias, &version, e));
@@ -131,16 +167,87 @@ static NODISCARD int version_part(struct compiler *c, const struct routed *r,
     return 0;
 }
 
+static bool same_member(const struct json *a, const struct json *b, str key)
+{
+    const struct json *x = json_get(a, key), *y = json_get(b, key);
+
+    return x && y ? json_equal(x, y) : x == y;
+}
+
 static bool same_tensors(const struct json *a, const struct json *b)
 {
-    return json_equal(json_get(a, S("inputs")), json_get(b, S("inputs"))) &&
-           json_equal(json_get(a, S("outputs")), json_get(b, S("outputs")));
+    return same_member(a, b, S("inputs")) && same_member(a, b, S("outputs"));
+}
+
+/* The part of a version beside the one that `first` is the signature of. */
+static NODISCARD int version_beside(struct compiler *c, const struct routed *r,
+                                    const struct json *first, int64_t first_version,
+                                    struct json **ret_part, struct err *e)
+{
+    struct json *signature = NULL;
+
+    TRY(version_part(c, r, ret_part, &signature, e));
+    if (same_tensors(first, signature))
+        return 0;
+    return FAIL(e, FAILED_PRECONDITION,
+                "endpoint '" STR_F "': version %lld has other inputs or outputs than version "
+                "%lld; serve it on an endpoint of its own",
+                STR_A(c->name), (long long)r->version, (long long)first_version);
+}
+
+/* Versions that a rollout or an alias added; a fixed split was asked for by number. */
+static bool may_be_left_out(const struct routed *r)
+{
+    return str_eqz(S("challenger"), r->arm) || str_eqz(S("previous"), r->arm) || r->shadow;
+}
+
+/* The champion stands first in what is compiled, since its signature is the endpoint's. */
+static void champion_first(struct routed *list, size_t n)
+{
+    for (size_t i = 1; i < n; i++)
+        if (str_eqz(S("champion"), list[i].arm)) {
+            const struct routed champion = list[i];
+
+            list[i] = list[0];
+            list[0] = champion;
+        }
+}
+
+static NODISCARD int add_list(struct compiler *c, struct json *part, struct routed *list, size_t n,
+                              struct err *e)
+{
+    struct json *parts[PLAN_VERSIONS_MAX + 1] = {0}, *first = NULL;
+    struct json *versions = json_set(part, S("versions"), json_new_array(c->a));
+    uint32_t homeless = 0;
+
+    champion_first(list, n);
+    if (n) {
+        TRY(version_part(c, &list[0], &parts[0], &first, e));
+        json_set(part, S("signature"), json_copy(c->a, first));
+    }
+    for (size_t i = 1; i < n; i++) {
+        int rc = version_beside(c, &list[i], first, list[0].version, &parts[i], e);
+
+        if (rc && !(may_be_left_out(&list[i]) &&
+                    (rc == CODE_FAILED_PRECONDITION || rc == CODE_NOT_FOUND)))
+            return rc;
+        if (rc) {
+            log_err("plan.version_left_out", e);
+            parts[i] = NULL;
+            homeless += list[i].weight;
+        }
+    }
+    if (homeless)
+        json_set_int(c->a, parts[0], S("weight"), list[0].weight + homeless);
+    for (size_t i = 0; i < n; i++)
+        if (parts[i])
+            json_push(versions, parts[i]);
+    return 0;
 }
 
 static NODISCARD int add_versions(struct compiler *c, struct json *part, struct err *e)
 {
     const struct json *split = json_get(c->endpoint, S("versions"));
-    struct json *versions = json_set(part, S("versions"), json_new_array(c->a)), *first = NULL;
     struct routed list[PLAN_VERSIONS_MAX + 1];
     size_t n = 0;
 
@@ -149,21 +256,7 @@ static NODISCARD int add_versions(struct compiler *c, struct json *part, struct 
     else
         TRY(by_alias(c, list, &n, e));
     TRY(add_shadow(c, list, &n, e));
-    for (size_t i = 0; i < n; i++) {
-        struct json *version = NULL, *signature = NULL;
-
-        TRY(version_part(c, &list[i], &version, &signature, e));
-        if (first && !same_tensors(first, signature))
-            return FAIL(e, FAILED_PRECONDITION,
-                        "endpoint '" STR_F
-                        "': version %lld has other inputs or outputs than version "
-                        "%lld; serve it on an endpoint of its own",
-                        STR_A(c->name), (long long)list[i].version, (long long)list[0].version);
-        if (!first)
-            json_set(part, S("signature"), first = json_copy(c->a, signature));
-        json_push(versions, version);
-    }
-    return 0;
+    return add_list(c, part, list, n, e);
 }
 
 /* The threshold of the project wins over the one that the version was registered with. */

@@ -179,7 +179,9 @@ static NODISCARD int open_stores(struct control *c, struct err *e)
     TRY(file_make_dirs(path_join(&c->arena, state, "work"), e));
     TRY(watch_new(c->blobs, &c->watch, e));
     TRY(tally_load(&c->tally, c->meta, e));
-    return rollouts_new(c->meta, &c->rollouts, e);
+    TRY(rollouts_new(c->meta, &c->rollouts, e));
+    rollouts_compare_outputs(c->rollouts, c->meta, c->blobs);
+    return 0;
 }
 
 static NODISCARD int open_loop(struct control *c, struct err *e)

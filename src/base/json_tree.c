@@ -431,6 +431,8 @@ static bool array_equal(const struct json *a, const struct json *b)
 
 bool json_equal(const struct json *a, const struct json *b)
 {
+    if (!a || !b)
+        return a == b; /* what is missing equals only what is missing */
     if (is_number(a->type) && is_number(b->type))
         return number_equal(a, b);
     if (a->type != b->type)

@@ -63,3 +63,22 @@ int api_flow_post_retry(struct api *api, struct api_request *rq, struct err *e)
     TRY(flow_retry(api->ctx.meta, rq->param[0], e));
     return api_flow_get(api, rq, e);
 }
+
+/* What a flow with a review waits for. The flow itself writes the fact: who, why, yes or no. */
+int api_flow_post_approve(struct api *api, struct api_request *rq, struct err *e)
+{
+    struct json *answer = json_new_object(rq->a);
+    bool first;
+    str reason;
+
+    TRY(api_body_str(rq, S("reason"), &reason, e));
+    json_set_bool(rq->a, answer, S("approved"),
+                  json_bool_or(json_get(rq->body, S("approved")), true));
+    json_set_str(rq->a, answer, S("actor"), rq->actor);
+    json_set_str(rq->a, answer, S("reason"), reason);
+    TRY(flow_event(api->ctx.meta, rq->param[0], S("approve"), answer, &first, e));
+    if (!first)
+        return FAIL(e, FAILED_PRECONDITION, "flow '" STR_F "' has its answer already",
+                    STR_A(rq->param[0]));
+    return api_flow_get(api, rq, e);
+}

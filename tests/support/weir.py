@@ -62,13 +62,14 @@ class Project:
         place = ["--listen", self.gateway, "--control", self.control] if words[0] == "up" else []
         return [str(word) for word in (binary(), *words, *place)]
 
-    def start(self, env=None, ready_seconds=30):
+    def start(self, env=None, ready_seconds=30, gateway_path="/readyz"):
+        """gateway_path="/healthz": it runs; "/readyz": and every endpoint has a version to answer."""
         assert self.process is None, "already started"
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(self.command("up"), cwd=self.folder, stdin=subprocess.DEVNULL,
                                             stdout=log, stderr=log, env={**os.environ, **(env or {})},
                                             start_new_session=True)
-        self.wait(lambda: answers(f"http://{self.gateway}/readyz") and
+        self.wait(lambda: answers(f"http://{self.gateway}{gateway_path}") and
                   answers(f"http://{self.control}/readyz"), ready_seconds, "ready")
         return self
 

@@ -427,8 +427,6 @@ static void test_review_and_approve(void)
 
 static void test_pause_holds(void)
 {
-    AUTO(arena_done) struct arena a = {0};
-
     begin();
     start(2, PLAIN);
     order(ROLLOUT_PAUSE);
@@ -611,8 +609,68 @@ static void test_damaged_state(void)
     end();
 }
 
+/* --- Outputs ---------------------------------------------------------------------------------- */
+
+/* A profile with one feature and the class number as output, drawn from n rows of so many classes.
+ */
+static void profile(struct blobs *blobs, int64_t version, int classes, int n)
+{
+    AUTO(arena_done) struct arena a = {0};
+    AUTO(buf_done) struct buf text;
+    static double values[1000];
+    static struct cells_spec spec;
+    struct json *root = json_new_object(&a), *columns, *c;
+    char hash[BLOB_HASH_SIZE];
+
+    for (int i = 0; i < n; i++)
+        values[i] = i % classes;
+    CHECK_OK(cells_spec_fit_numeric(values, (size_t)n, 0, &spec, &e), &e);
+    columns = json_set(root, S("columns"), json_new_array(&a));
+    for (int i = 0; i < 2; i++) {
+        c = json_push(columns, json_new_object(&a));
+        json_set_str(&a, c, S("name"), i ? S("label") : S("age"));
+        json_set_str(&a, c, S("role"), i ? S("output") : S("feature"));
+        json_set(c, S("cells"), cells_spec_to_json(&spec, &a));
+    }
+    buf_init(&text, 1 << 20);
+    json_write_canonical(&text, root);
+    CHECK_OK(blobs_put(blobs, buf_str(&text), hash, &e), &e);
+    CHECK_OK(meta_exec(
+                 m, "UPDATE model_versions SET meta = ? WHERE version = ?",
+                 M_ARGS(M_STR(arena_printf(&a, "{\"profile\":\"%s\"}", hash)), M_INT(version)), &e),
+             &e);
+}
+
+static void test_outputs_that_compare(void)
+{
+    AUTO(blobs_closep) struct blobs *blobs = NULL;
+    char path[96];
+
+    begin();
+    snprintf(path, sizeof(path), "%s/blobs", dir);
+    NEED_OK(blobs_open(path, &blobs, &e), &e);
+    profile(blobs, 1, 2, 1000);
+    profile(blobs, 2, 2, 700); /* other rows, the same classes */
+    profile(blobs, 3, 3, 900);
+    start(2, PLAIN);
+    CHECK(strstr(r->first->outputs.why, "not at hand"));
+    rollouts_compare_outputs(r, m, blobs);
+    CHECK_INT(r->first->outputs.count, 1);
+    CHECK_INT(r->first->outputs.pair[0].at[0], 1);
+    CHECK_INT(r->first->outputs.pair[0].at[1], 1);
+    start(3, PLAIN);
+    CHECK_INT(r->first->outputs.count, 0);
+    CHECK(strstr(r->first->outputs.why, "different cells"));
+    CHECK_OK(meta_exec(m, "UPDATE model_versions SET meta = '{}' WHERE version = 2", M_NO_ARGS, &e),
+             &e);
+    start(2, PLAIN);
+    CHECK(strstr(r->first->outputs.why, "no profile"));
+    end();
+}
+
 RUN_TESTS(T(test_healthy_canary), T(test_failures_take_back), T(test_no_traffic),
           T(test_orders_in_every_state), T(test_harm_in_every_state), T(test_restart_goes_on),
           T(test_review_and_approve), T(test_pause_holds), T(test_supersede),
           T(test_refused_starts), T(test_moved_aliases), T(test_alias_history), T(test_late_harm),
-          T(test_clock_steps_back), T(test_flow_is_told_once), T(test_damaged_state))
+          T(test_clock_steps_back), T(test_flow_is_told_once), T(test_damaged_state),
+          T(test_outputs_that_compare))

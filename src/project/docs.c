@@ -38,8 +38,11 @@ static void add_field_row(const struct field *f, struct buf *out, struct arena *
         str rest = str_of(f->when), key = str_cut(&rest, '=');
 
         buf_printf(out, " Only with `" STR_F ": ", STR_A(key));
-        for (bool first = true; rest.p; first = false)
-            buf_printf(out, "%s" STR_F, first ? "" : "` or `", STR_A(str_cut(&rest, '|')));
+        for (bool first = true; rest.p; first = false) {
+            str value = str_cut(&rest, '|'); /* on its own line: STR_A names its argument twice */
+
+            buf_printf(out, "%s" STR_F, first ? "" : "` or `", STR_A(value));
+        }
         buf_add_str(out, S("`."));
     }
     buf_printf(out, " | `%s`: %s%s | %s |\n", f->out, project_kinds[f->kind].normal,

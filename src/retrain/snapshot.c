@@ -364,7 +364,8 @@ static NODISCARD int write_part(struct maker *k, const char *file, const char *w
     add_names(&sql, k);
     buf_add_str(&sql, S("__label AS "));
     lake_quote_name(&sql, run_label(k->r));
-    buf_add_str(&sql, S(", __ts FROM ("));
+    /* The registry takes every column of the reference but the label for a feature. */
+    buf_add_str(&sql, strcmp(file, SNAPSHOT_REFERENCE) == 0 ? S(" FROM (") : S(", __ts FROM ("));
     if (dataset && k->records) {
         buf_add_str(&sql, S("SELECT "));
         add_names(&sql, k);

@@ -72,7 +72,7 @@ int err_fill_errno(struct err *e, const char *at, const char *fmt, ...)
     return (int)code;
 }
 
-int err_context(struct err *e, const char *fmt, ...)
+int err_add_context(struct err *e, const char *fmt, ...)
 {
     char noun[256];
     struct err old;

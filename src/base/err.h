@@ -56,7 +56,8 @@ int err_fill_errno(struct err *e, const char *at, const char *fmt, ...) PRINTF_L
 
 /* Prefixes the message with "noun: "; returns e->code, so `return err_context(e, ...)` reads well.
  */
-int err_context(struct err *e, const char *fmt, ...) PRINTF_LIKE(2, 3);
+#define err_context(e, ...) err_nonzero(err_add_context((e), __VA_ARGS__))
+int err_add_context(struct err *e, const char *fmt, ...) PRINTF_LIKE(2, 3);
 
 enum code err_from_errno(int errno_value);
 const char *code_name(enum code code); /* "NOT_FOUND" */

@@ -52,7 +52,7 @@ static NODISCARD int read_file(struct cli *c, const char *path, struct json **re
     str text;
 
     if (file_read_all(path, FILE_BYTES_MAX, &c->a, &text, e))
-        return err_fill(e, CODE_INVALID_ARGUMENT, ERR_AT, "%s cannot be read", path);
+        return FAIL(e, INVALID_ARGUMENT, "%s cannot be read", path);
     if (json_parse(text, &c->a, ret, e))
         return err_context(e, "%s", path);
     return 0;

@@ -278,6 +278,7 @@ static void own(struct load_column *c, const struct load_column *original, size_
 static void copy_value(struct load_column *to, size_t at, const struct load_column *from,
                        size_t from_at)
 {
+    ASSERT(to->kind == from->kind && (to->kind == LOAD_TEXT ? !!from->texts : !!from->numbers));
     if (to->kind == LOAD_TEXT)
         to->texts[at] = from->texts[from_at];
     else

@@ -150,6 +150,7 @@ static enum verdict string_read(struct reader *r, const struct field_column *c)
     value = scan_unescape(text, r->arena);
     if (!value.p && text.raw.n)
         return FULL;
+    ASSERT(value.p || !value.n);
     if (c->categories) {
         while (i < c->category_count && !str_eq(value, c->categories[i]))
             i++;

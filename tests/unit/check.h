@@ -40,9 +40,9 @@ static UNUSED int check_count;
 
 static inline UNUSED bool check_that(bool ok, const char *what, const char *file, int line)
 {
-    check_count++;
+    __atomic_add_fetch(&check_count, 1, __ATOMIC_RELAXED); /* threads of a test may check too */
     if (!ok) {
-        check_failures++;
+        __atomic_add_fetch(&check_failures, 1, __ATOMIC_RELAXED);
         fprintf(stderr, "%s:%d: failed: %s\n", file, line, what);
     }
     return ok;

@@ -85,11 +85,11 @@ struct run {
     char id_prefix[25]; /* of all ids of the run: "xxxxxxxx-xxxx-7xxx-xxxx-" */
     int64_t start_ns;   /* monotonic */
     int64_t timeout_ns;
-    uint64_t numbers;       /* requests of the run at most */
-    int64_t planned_ns;     /* when the last of them is meant to be sent */
-    struct worker *workers; /* owned */
-    atomic_bool stop;
-    struct loop *loop; /* of the thread that called */
+    uint64_t numbers;        /* requests of the run at most */
+    int64_t planned_ns;      /* when the last of them is meant to be sent */
+    struct worker *workers;  /* owned */
+    _Atomic int64_t stop_ns; /* nothing due later is sent; INT64_MAX: go on */
+    struct loop *loop;       /* of the thread that called */
     struct mailbox mailbox;
     struct loop_signals signals;
     uint32_t done;

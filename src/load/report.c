@@ -12,9 +12,9 @@ double load_report_rate(const struct load_report *r)
     return r->elapsed_ns > 0 ? (double)r->total.ok * 1e9 / (double)r->elapsed_ns : 0;
 }
 
-static double round_to(double v, double unit)
+static double round_to(double v, double parts)
 {
-    return isfinite(v) ? round(v / unit) * unit : v;
+    return isfinite(v) ? round(v * parts) / parts : v;
 }
 
 static double ms(uint64_t ns)
@@ -45,10 +45,10 @@ static void write_quality(struct json_out *o, const struct load_tally *t)
     if (!t->judged)
         return;
     jo_kint(o, S("judged"), (int64_t)t->judged);
-    jo_kreal(o, S("accuracy"), round_to(load_tally_accuracy(t), 1e-6));
-    jo_kreal(o, S("precision"), round_to(load_tally_precision(t), 1e-6));
-    jo_kreal(o, S("recall"), round_to(load_tally_recall(t), 1e-6));
-    jo_kreal(o, S("f1"), round_to(load_tally_f1(t), 1e-6));
+    jo_kreal(o, S("accuracy"), round_to(load_tally_accuracy(t), 1e6));
+    jo_kreal(o, S("precision"), round_to(load_tally_precision(t), 1e6));
+    jo_kreal(o, S("recall"), round_to(load_tally_recall(t), 1e6));
+    jo_kreal(o, S("f1"), round_to(load_tally_f1(t), 1e6));
 }
 
 static void write_tally(struct json_out *o, const struct load_tally *t)
@@ -114,7 +114,7 @@ static void write_totals(struct json_out *o, const struct load_report *r)
         jo_kstr(o, S("first_failure"), str_of(r->first_failure));
     jo_kint(o, S("dropped"), (int64_t)r->dropped);
     jo_kreal(o, S("elapsed_s"), (double)r->elapsed_ns / 1e9);
-    jo_kreal(o, S("throughput"), round_to(load_report_rate(r), 0.001));
+    jo_kreal(o, S("throughput"), round_to(load_report_rate(r), 1e3));
     jo_kint(o, S("labels_sent"), (int64_t)r->labels_sent);
     jo_kint(o, S("labels_accepted"), (int64_t)r->labels_accepted);
     jo_kint(o, S("labels_failed"), (int64_t)r->labels_failed);

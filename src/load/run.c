@@ -151,7 +151,7 @@ static void on_signal(struct loop *l, struct loop_signals *s, int signo)
 
     (void)l, (void)signo;
     run->report->stopped = true;
-    atomic_store(&run->stop, true);
+    atomic_store(&run->stop_ns, time_mono_ns() - run->start_ns);
 }
 
 /* --- The run ---------------------------------------------------------------------------------- */
@@ -246,7 +246,7 @@ static NODISCARD int work(struct run *run, struct err *e)
         started += !rc;
     }
     if (rc)
-        atomic_store(&run->stop, true);
+        atomic_store(&run->stop_ns, 0);
     else
         loop_run(run->loop);
     for (uint32_t i = 0; i < started; i++)
@@ -300,7 +300,8 @@ int load_run(const struct load_config *cfg, const struct load_events *events,
              struct load_report **ret, struct err *e)
 {
     AUTO(load_report_freep) struct load_report *r = mem_zalloc(sizeof(*r));
-    AUTO(run_done) struct run run = {.cfg = cfg, .events = events, .report = r};
+    AUTO(run_done)
+    struct run run = {.cfg = cfg, .events = events, .report = r, .stop_ns = INT64_MAX};
 
     arena_init(&r->arena, 0);
     TRY(check(cfg, e));

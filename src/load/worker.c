@@ -158,10 +158,13 @@ static void send_next(struct worker *w, struct client *c, int64_t now_ns)
  * connection. */
 static void dispatch(struct worker *w, int64_t now_ns)
 {
+    int64_t until_ns;
+
     if (w->dispatching)
         return;
     w->dispatching = true;
-    while (w->more && w->idle_first && w->next_ns <= now_ns && !atomic_load(&w->run->stop))
+    until_ns = MIN(now_ns, atomic_load(&w->run->stop_ns));
+    while (w->more && w->idle_first && w->next_ns <= until_ns)
         send_next(w, from_idle(w), now_ns);
     w->dispatching = false;
     if (w->more && w->next_ns > now_ns)
@@ -238,10 +241,10 @@ static void tell_seconds(struct worker *w, int64_t now_ns)
     }
 }
 
-/* Requests that were due by now, or ever when the run ended by itself, and found no connection. */
-static void drop_rest(struct worker *w, int64_t now_ns)
+/* Requests that were due by then and found no connection. */
+static void drop_rest(struct worker *w, int64_t until_ns)
 {
-    while (w->more && w->next_ns <= now_ns) {
+    while (w->more && w->next_ns <= until_ns) {
         w->dropped++;
         take_next(w);
     }
@@ -250,14 +253,15 @@ static void drop_rest(struct worker *w, int64_t now_ns)
 
 static bool is_over(struct worker *w, int64_t now_ns)
 {
-    bool stopped = atomic_load(&w->run->stop);
+    int64_t stop_ns = atomic_load(&w->run->stop_ns);
+    bool stopped = stop_ns <= now_ns;
 
     if (!w->draining && (stopped || !w->more)) {
         w->draining = true;
         w->end_ns = now_ns;
     }
     if (stopped)
-        drop_rest(w, now_ns);
+        drop_rest(w, stop_ns);
     /* Requests still due are held up by connections; give them a while past their schedule. */
     if (w->more && now_ns > w->run->planned_ns + DRAIN_NS)
         drop_rest(w, now_ns);

@@ -88,19 +88,38 @@ bool retrain_wants_fact(str type)
            str_eq(type, S("project.applied"));
 }
 
+/* A version that was replaced is told of its drift for as long as its last records come in. That is
+ * no reason to train again: its successor is what the next fact will speak of. */
+static NODISCARD int is_of_replaced_version(struct meta *m, const struct json *data, bool *ret,
+                                            struct err *e)
+{
+    str model = json_str_or(json_get(data, S("model")), S(""));
+    int64_t version, champion;
+
+    *ret = false;
+    if (!str_to_i64(json_str_or(json_get(data, S("version")), S("")), &version))
+        return 0;
+    TRY(meta_first_int(m, "SELECT version FROM aliases WHERE model = ? AND alias = ?",
+                       M_ARGS(M_STR(model), M_STR(S("champion"))), 0, &champion, e));
+    *ret = champion > version;
+    return 0;
+}
+
 int retrain_on_fact(const struct retrain_env *env, struct meta *m, const struct json *project,
                     const struct fact *f, struct err *e)
 {
     const struct json *rules = json_get(project, S("triggers"));
     AUTO(arena_done) struct arena a = {0};
     struct json *data;
+    bool replaced;
 
     if (!json_is_container(rules) || !retrain_wants_fact(f->type))
         return 0;
     arena_init(&a, 0);
     TRY(json_parse(f->data, &a, &data, e));
+    TRY(is_of_replaced_version(m, data, &replaced, e));
     JSON_EACH (rule, rules) {
-        bool drift = concerns(rule, f, data);
+        bool drift = !replaced && concerns(rule, f, data);
         struct retrain_answer answer;
 
         if (!drift && !is_schema_change(rule, f, data))

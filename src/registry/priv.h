@@ -54,3 +54,20 @@ struct profile_input {
 };
 NODISCARD int profile_make(const struct profile_input *in, struct arena *a,
                            struct json **ret_profile, struct err *e);
+
+/* --- From a bundle (import.c): the same steps, with what another registry found out. A candidate
+ * that came from one has "imported". ------------------------------------------------------------
+ */
+
+bool import_is(const struct json *candidate);
+NODISCARD int import_copy(const struct registry_env *env, const struct registry_request *req,
+                          struct arena *a, struct json *candidate, struct err *e);
+/* Holds the signature of the bundle against the file and the project. */
+NODISCARD int import_signature(const struct registry_request *req, const struct json *candidate,
+                               struct arena *a, struct err *e);
+/* Runs the golden input of the bundle and compares. */
+NODISCARD int import_golden(const struct registry_env *env, struct arena *a,
+                            const struct json *candidate, struct err *e);
+
+/* One row given as {"name":value}, as a table: null is missing. *ret owns memory. */
+void register_row_table(const struct json *row, struct table *ret);

@@ -12,6 +12,7 @@
 #include "base/mem.h"
 #include "base/time.h"
 #include "journal/journal.h"
+#include "registry/bundle.h"
 
 #include <math.h>
 #include <sys/stat.h>
@@ -96,6 +97,10 @@ static NODISCARD int format_detect(str head, const char **ret_format, struct err
                         foreign[i].what);
     if (!head.n)
         return FAIL(e, INVALID_ARGUMENT, "refused: the file is empty");
+    if (bundle_is(head)) {
+        *ret_format = "bundle";
+        return 0;
+    }
     *ret_format = text.n && text.p[0] == '{' ? "xgboost" : "onnx";
     return 0;
 }
@@ -105,7 +110,7 @@ static NODISCARD int file_check(const char *path, uint64_t *ret_bytes, const cha
 {
     AUTO(file_closep) int fd = -1;
     struct stat st;
-    char head[64];
+    char head[512]; /* as much as tells a bundle */
     size_t n;
 
     if (stat(path, &st))
@@ -156,6 +161,8 @@ int register_copy(const struct registry_env *env, const struct registry_request 
                     "'" STR_F "' is no name for a model: letters, digits, '.', '_' and '-'",
                     STR_A(str_take(req->model, 64)));
     TRY(file_check(req->path, &bytes, &format, e));
+    if (strcmp(format, "bundle") == 0)
+        return import_copy(env, req, a, candidate, e);
     TRY(blobs_put_file(env->blobs, req->path, source, e));
     memcpy(artifact, source, sizeof(artifact));
     if (strcmp(format, "xgboost") == 0) {
@@ -195,6 +202,8 @@ int register_probe(const struct registry_env *env, const struct registry_request
     json_set(candidate, S("outputs"), model.outputs);
     json_set_real(a, candidate, S("load_ms"), model.load_ms);
     json_set_int(a, candidate, S("rss_bytes"), model.rss_bytes);
+    if (import_is(candidate))
+        return import_signature(req, candidate, a, e);
     TRY(signature_make(env, req, candidate, a, &signature, e));
     json_set(candidate, S("signature"), signature);
     return 0;
@@ -338,13 +347,12 @@ static struct json *row_json(const struct table *t, struct arena *a)
     return to;
 }
 
-/* The answer that a caller recorded, as a table of one row. */
-static void golden_table(const struct json *golden, struct table *ret)
+void register_row_table(const struct json *row, struct table *ret)
 {
     size_t c = 0;
 
-    table_init(ret, 1, golden->count);
-    JSON_EACH (v, golden) {
+    table_init(ret, 1, row->count);
+    JSON_EACH (v, row) {
         struct table_column *to = &ret->columns[c++];
 
         to->name = arena_dup(&ret->arena, v->key);
@@ -369,7 +377,7 @@ static NODISCARD int golden_make(struct profiling *p, struct err *e)
     p->score.table = &p->first;
     p->score.latency_rows = 0;
     if (json_is_container(p->req->golden)) {
-        golden_table(p->req->golden, &given);
+        register_row_table(p->req->golden, &given);
         TRY(score_golden(&p->child, &p->score, &given, tolerance, e));
     }
     TRY(score_table(&p->child, &p->score, &once, e));
@@ -553,6 +561,8 @@ int register_profile(const struct registry_env *env, const struct registry_reque
     struct err why;
 
     progress(req, "profile");
+    if (import_is(candidate))
+        return import_golden(env, a, candidate, e);
     TRY(profiling_init(&p, e));
     if (!p.sig.column_count || score_output_names(&p.sig, a, &names, &n, &why)) {
         json_set_str(a, candidate, S("note"),
@@ -575,7 +585,7 @@ static const str candidate_keys[] = {
     S_INIT("signature"),        S_INIT("profile"),    S_INIT("platform"), S_INIT("source"),
     S_INIT("golden"),           S_INIT("size_bytes"), S_INIT("load_ms"),  S_INIT("rss_bytes"),
     S_INIT("format"),           S_INIT("convert"),    S_INIT("note"),     S_INIT("rows"),
-    S_INIT("reference_labels"),
+    S_INIT("reference_labels"), S_INIT("imported"),
 };
 
 static void set_copy(struct json *to, str key, const struct json *v, struct arena *a)
@@ -584,20 +594,32 @@ static void set_copy(struct json *to, str key, const struct json *v, struct aren
         json_set(to, key, json_copy(a, v));
 }
 
+static const str said_by_project[] = {S_INIT("owner"), S_INIT("tags"), S_INIT("description"),
+                                      S_INIT("intended_use")};
+
+/* The defaults of the project say nothing. */
+static bool is_empty(const struct json *v)
+{
+    return !v || (v->type == JSON_STR && !v->string.n) || (json_is_container(v) && !v->count);
+}
+
 static struct json *version_meta(const struct registry_request *req, const struct json *candidate,
                                  struct arena *a)
 {
     const struct json *model = register_section(req);
     struct json *to = json_new_object(a);
+    const struct json *told = json_get(candidate, S("imported_meta"));
     str objective = json_str_or(json_path(candidate, "convert.objective"), STR_NULL);
 
+    if (json_is_container(told)) /* what is said here goes before it */
+        JSON_EACH (member, told)
+            set_copy(to, member->key, member, a);
     json_set_str(a, to, S("framework"), json_str_or(json_get(candidate, S("format")), S("onnx")));
     if (objective.p)
         json_set_str(a, to, S("algorithm"), objective);
-    set_copy(to, S("owner"), json_get(model, S("owner")), a);
-    set_copy(to, S("tags"), json_get(model, S("tags")), a);
-    set_copy(to, S("description"), json_get(model, S("description")), a);
-    set_copy(to, S("intended_use"), json_get(model, S("intended_use")), a);
+    for (size_t i = 0; i < ARRAY_LEN(said_by_project); i++)
+        if (!is_empty(json_get(model, said_by_project[i])))
+            set_copy(to, said_by_project[i], json_get(model, said_by_project[i]), a);
     if (json_is_container(req->metadata))
         JSON_EACH (member, req->metadata)
             set_copy(to, member->key, member, a);

@@ -19,7 +19,7 @@ if(WEIR_SANITIZE)
     target_compile_options(weir_flags INTERFACE -fsanitize=${WEIR_SANITIZE} -fno-omit-frame-pointer)
     # The instrumented code misleads gcc about ranges; the other presets have these warnings on.
     target_compile_options(weir_flags INTERFACE
-        $<$<C_COMPILER_ID:GNU>:-Wno-format-truncation;-Wno-array-bounds>)
+        $<$<C_COMPILER_ID:GNU>:-Wno-format-truncation;-Wno-array-bounds;-Wno-stringop-overread>)
     target_link_options(weir_flags INTERFACE -fsanitize=${WEIR_SANITIZE})
 endif()
 if(WEIR_FUZZ)

@@ -187,6 +187,35 @@ const struct json *run_trainer(const struct run *r)
                     json_str_or(json_get(r->model, S("trainer")), S("")));
 }
 
+/* Text columns of a CSV file are read as they stand there: DuckDB would make booleans of yes and
+ * no, and numbers of postal codes. */
+static void add_text_columns(const struct run *r, struct buf *sql)
+{
+    const struct json *features = json_get(r->model, S("features"));
+    str label = json_str_or(json_get(r->model, S("label")), S(""));
+    const char *comma = "";
+
+    buf_add_str(sql, S(", types={"));
+    if (label.n && !r->regression) {
+        lake_quote_text(sql, label);
+        buf_add_str(sql, S(": 'VARCHAR'"));
+        comma = ", ";
+    }
+    if (json_is_container(features))
+        JSON_EACH (f, features) {
+            if (!str_eq(json_str_or(json_get(f, S("type")), S("")), S("string")))
+                continue;
+            buf_add_str(sql, str_of(comma));
+            lake_quote_text(sql, json_str_or(json_get(f, S("name")), S("")));
+            buf_add_str(sql, S(": 'VARCHAR'"));
+            comma = ", ";
+        }
+    if (!*comma) /* an empty struct is no literal */
+        sql->n -= S(", types={").n;
+    else
+        buf_add_char(sql, '}');
+}
+
 void run_dataset_source(const struct run *r, const struct json *dataset, struct buf *sql)
 {
     str path = json_str_or(json_get(dataset, S("path")), S(""));
@@ -199,7 +228,11 @@ void run_dataset_source(const struct run *r, const struct json *dataset, struct 
                      : str_eq(format, S("jsonl")) ? S("read_json_auto(")
                                                   : S("read_csv_auto("));
     lake_quote_text(sql, full);
-    buf_add_str(sql, str_eq(format, S("csv")) ? S(", sample_size=-1)") : S(")"));
+    if (str_eq(format, S("csv"))) {
+        buf_add_str(sql, S(", sample_size=-1"));
+        add_text_columns(r, sql);
+    }
+    buf_add_char(sql, ')');
 }
 
 int run_lake(const struct run *r, struct lake **ret_lake, struct err *e)

@@ -156,10 +156,13 @@ static NODISCARD int export_records(struct maker *k, struct err *e)
 {
     struct export_result result = {0};
     struct run *r = k->r;
+    const char *segments = arena_printf(r->a, "%s/records", r->env->state_dir).p;
 
+    if (!file_exists(segments)) /* no gateway has been here yet */
+        return 0;
     return export_run(
         &(struct export_config){
-            .segments = arena_printf(r->a, "%s/records", r->env->state_dir).p,
+            .segments = segments,
             .lake = arena_printf(r->a, "%s/lake", r->env->state_dir).p,
             .keep_segments_ns = INT64_C(3600) * NS_PER_S,
         },
@@ -278,7 +281,8 @@ static void add_dataset_label(struct maker *k, struct buf *sql, str column, str 
     else if (is_number(type))
         add_class_of_number(sql, arena_printf(k->r->a, "CAST(" STR_F " AS DOUBLE)", STR_A(name)));
     else
-        buf_printf(sql, "CAST(" STR_F " AS VARCHAR)", STR_A(name));
+        buf_printf(sql, "regexp_replace(CAST(" STR_F " AS VARCHAR), '^(-?[0-9]+)[.]0+$', '\\1')",
+                   STR_A(name));
 }
 
 /* Numbers are seconds since 1970. */

@@ -11,26 +11,36 @@
 
 #define EXPORT_EVERY_NS (60 * NS_PER_S)
 #define SWEEP_EVERY_NS (3600 * NS_PER_S)
-#define ENDED_FLOWS_NS (INT64_C(7) * 86400 * NS_PER_S) /* ended flows and their folders are kept \
-                                                        */
+#define ENDED_FLOWS_NS                                                        \
+    (INT64_C(7) * 86400 * NS_PER_S) /* ended flows and their folders are kept \
+                                     */
+
+static NODISCARD int export_segments(const struct control *c, const struct json *input,
+                                     struct arena *a, struct export_result *ret, struct err *e)
+{
+    const char *segments = path_join(a, c->options->state_dir, "records");
+    AUTO(lake_closep) struct lake *l = NULL;
+
+    if (!file_exists(segments)) /* no gateway has been here yet */
+        return 0;
+    TRY(lake_open(&(struct lake_config){.threads = 1}, &l, e));
+    return export_run(
+        &(struct export_config){.segments = segments,
+                                .lake = path_join(a, c->options->state_dir, "lake"),
+                                .keep_segments_ns = 3600 * NS_PER_S,
+                                .keep_parquet_ns = json_int_or(json_get(input, S("keep_ns")), 0)},
+        l, time_wall_ns(), ret, e);
+}
 
 static int step_export(struct flow_ctx *ctx, struct err *e)
 {
     const struct control *c = flow_env(ctx);
-    AUTO(lake_closep) struct lake *l = NULL;
     struct arena *a = flow_arena(ctx);
     struct export_result result = {0};
-    const struct json *input = flow_input(ctx);
     int64_t swept;
     struct json *o;
 
-    TRY(lake_open(&(struct lake_config){.threads = 1}, &l, e));
-    TRY(export_run(
-        &(struct export_config){.segments = arena_printf(a, "%s/records", c->options->state_dir).p,
-                                .lake = arena_printf(a, "%s/lake", c->options->state_dir).p,
-                                .keep_segments_ns = 3600 * NS_PER_S,
-                                .keep_parquet_ns = json_int_or(json_get(input, S("keep_ns")), 0)},
-        l, time_wall_ns(), &result, e));
+    TRY(export_segments(c, flow_input(ctx), a, &result, e));
     TRY(retrain_sweep(&c->retrain, flow_meta(ctx), time_wall_ns(), ENDED_FLOWS_NS, &swept, e));
     o = json_new_object(a);
     json_set_int(a, o, S("swept_runs"), swept);

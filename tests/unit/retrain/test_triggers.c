@@ -284,6 +284,6 @@ static void test_volume(void)
     world_close();
 }
 
-RUN_TESTS(T(test_drift_fires_once_and_joins), T(test_what_is_no_cause), T(test_cooldown_and_override),
-          T(test_budget), T(test_regulated), T(test_schema_change), T(test_schedule_across_restart),
-          T(test_volume))
+RUN_TESTS(T(test_drift_fires_once_and_joins), T(test_what_is_no_cause),
+          T(test_cooldown_and_override), T(test_budget), T(test_regulated), T(test_schema_change),
+          T(test_schedule_across_restart), T(test_volume))

@@ -5,6 +5,7 @@
 #include "base/files.h"
 #include "base/time.h"
 #include "flow/flow.h"
+#include "registry/registry.h"
 
 static NODISCARD int need_model(struct api *api, struct api_request *rq, str model, struct err *e)
 {
@@ -51,6 +52,7 @@ static NODISCARD int versions_json(struct meta *m, str model, struct arena *a, s
 {
     AUTO(meta_rows_closep) struct meta_rows *rows = NULL;
     struct json *list = json_new_array(a);
+    const char *stage;
     int rc;
 
     TRY(meta_query(m,
@@ -66,6 +68,8 @@ static NODISCARD int versions_json(struct meta *m, str model, struct arena *a, s
         json_set_int(a, o, S("created_ns"), meta_int(rows, 4));
         TRY(json_parse(meta_str_dup(rows, 3, a), a, &meta, e));
         json_set(o, S("meta"), meta);
+        TRY(registry_stage(m, model, meta_int(rows, 0), &stage, e));
+        json_set_str(a, o, S("stage"), str_of(stage));
     }
     TRY(rc);
     *ret = list;
@@ -101,7 +105,7 @@ static bool any_says(const struct json *model, const char *field, str want)
     if (!want.n || says(json_get(model, S("meta")), field, want))
         return true;
     JSON_EACH (version, json_get(model, S("versions")))
-        if (says(json_get(version, S("meta")), field, want))
+        if (says(json_get(version, S("meta")), field, want) || says(version, field, want))
             return true;
     return false;
 }

@@ -4,6 +4,7 @@
  * about what is not. Exit 1 when a check failed; warnings do not count.
  */
 #include "base/files.h"
+#include "base/library.h"
 #include "base/time.h"
 #include "cli/cli.h"
 #include "cli/http.h"
@@ -13,7 +14,6 @@
 #include "project/project.h"
 #include "store/lake/lake.h"
 
-#include <dlfcn.h>
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/statvfs.h>
@@ -72,36 +72,17 @@ static str copied(struct doctor *d, const struct err *e)
 
 /* --- The machine ------------------------------------------------------------------------------ */
 
-static bool open_library(struct doctor *d, const char *name)
-{
-    const char *dirs[] = {getenv("WEIR_DEPS_LIB"), NULL, WEIR_DEPS_LIB_BUILD};
-    char exe[4096];
-    ssize_t n = readlink("/proc/self/exe", exe, sizeof(exe) - 1);
-    void *handle = NULL;
-
-    if (n > 0) {
-        exe[n] = '\0';
-        dirs[1] = arena_printf(&d->c->a, "%.*s/../lib",
-                               (int)(strrchr(exe, '/') ? strrchr(exe, '/') - exe : 0), exe)
-                      .p;
-    }
-    for (size_t i = 0; i < ARRAY_LEN(dirs) && !handle; i++)
-        if (dirs[i])
-            handle = dlopen(path_join(&d->c->a, dirs[i], name), RTLD_LAZY | RTLD_LOCAL);
-    if (!handle)
-        handle = dlopen(name, RTLD_LAZY | RTLD_LOCAL);
-    return handle != NULL; /* kept: such libraries do not like to be closed */
-}
-
 static void check_libraries(struct doctor *d)
 {
+    static const char *const names[] = {"libonnxruntime.so.1", NULL};
     AUTO(lake_closep) struct lake *lake = NULL;
+    void *library;
     struct err e;
 
-    if (open_library(d, "libonnxruntime.so.1"))
+    if (!library_open("ONNX Runtime", names, &library, &e))
         say(d, FINE, "ONNX Runtime", S("found"), "");
     else
-        say(d, FAILED, "ONNX Runtime", S("libonnxruntime.so.1 is nowhere"),
+        say(d, FAILED, "ONNX Runtime", copied(d, &e),
             "run scripts/bootstrap, or set WEIR_DEPS_LIB to the folder that holds it");
     if (lake_open(&(struct lake_config){0}, &lake, &e))
         say(d, FAILED, "DuckDB", copied(d, &e),

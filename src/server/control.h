@@ -19,8 +19,9 @@
 #include <pthread.h>
 
 #define TALLY_ENDPOINTS 10000
-#define TALLY_SECONDS 1024 /* with labels, of an endpoint: how far back tally_labels_since() sees \
-                            */
+#define TALLY_SECONDS                                                           \
+    1024 /* with labels, of an endpoint: how far back tally_labels_since() sees \
+          */
 
 /* What workers may know of the digests: under a lock, because the control thread writes it. The
  * totals are durable: kv scope "labels", key = endpoint, {"total"}; up to TALLY_SAVE_NS of counting

@@ -79,7 +79,7 @@ def table(n=6000, seed=1, shifted=False):
     rng = np.random.default_rng(seed)
     x = rows(rng, n, shifted)
     y = truth(x, shifted)
-    return "a,b,c,bad\n" + "".join(f"{r[0]:.6f},{r[1]:.6f},{r[2]:.6f},{t}\n" for r, t in zip(x, y))
+    return "a,b,c,bad\n" + "".join(f"{r[0]:.6f},{r[1]:.6f},{r[2]:.6f},{t}\n" for r, t in zip(x, y, strict=True))
 
 
 class Traffic:
@@ -114,7 +114,8 @@ class Traffic:
         y = truth(x, self.shifted)
         gone = self.rng.random(len(x)) < self.missing
         request = f"r{id(self)}-{i}"
-        fields = [{"a": r[0], "b": None if g else r[1], "c": r[2]} for r, g in zip(x.tolist(), gone)]
+        fields = [{"a": r[0], "b": None if g else r[1], "c": r[2]} for r, g in
+                  zip(x.tolist(), gone, strict=True)]
         status, text = self.post(connection, f"/v1/predict/{self.endpoint}",
                                  {"rows": fields, "metadata": {"request_id": request}})
         self.sent += 1
@@ -126,8 +127,8 @@ class Traffic:
         self.versions[version] = self.versions.get(version, 0) + len(x)
         self.last_seen[version] = time.time()
         if self.labels:
-            self.post(connection, "/v1/feedback",
-                      {"feedback": [{"request_id": request, "row": k, "label": int(t)} for k, t in enumerate(y)]})
+            labels = [{"request_id": request, "row": k, "label": int(t)} for k, t in enumerate(y)]
+            self.post(connection, "/v1/feedback", {"feedback": labels})
 
     def run(self):
         connection, i = None, 0
@@ -192,7 +193,8 @@ class Control:
 
     def story(self):
         try:
-            return "\n".join(f"{f['seq']:4} {f['type']:24} {f['subject']:14} {f['reason'][:100]}" for f in self.facts())
+            return "\n".join(f"{f['seq']:4} {f['type']:24} {f['subject']:14} {f['reason'][:100]}"
+                             for f in self.facts())
         except (OSError, http.client.HTTPException) as why:
             return f"(control does not answer: {why})"
 

@@ -79,7 +79,8 @@ def table(n=6000, seed=1, shifted=False):
     rng = np.random.default_rng(seed)
     x = rows(rng, n, shifted)
     y = truth(x, shifted)
-    return "a,b,c,bad\n" + "".join(f"{r[0]:.6f},{r[1]:.6f},{r[2]:.6f},{t}\n" for r, t in zip(x, y, strict=True))
+    return "a,b,c,bad\n" + "".join(f"{r[0]:.6f},{r[1]:.6f},{r[2]:.6f},{t}\n"
+                                   for r, t in zip(x, y, strict=True))
 
 
 class Traffic:

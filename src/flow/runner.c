@@ -13,9 +13,12 @@
 #include "base/time.h"
 
 #include <pthread.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #define WORKERS_DEFAULT 4u
 #define POLL_MS_DEFAULT 1000u
+#define WORKER_NICE 5 /* no more: a worker may hold the write lock that control waits for */
 
 struct worker {
     struct flow_runner *runner; /* borrowed: who owns it */
@@ -74,6 +77,8 @@ static void *worker_main(void *arg)
     struct flow_runner *r = w->runner;
 
     ROLE_ASSERT(on_worker);
+    /* Long work yields to answers on a machine that they share; children inherit it. */
+    (void)!setpriority(PRIO_PROCESS, (id_t)gettid(), WORKER_NICE);
     while (!atomic_load(&r->stop)) {
         uint64_t seen = wakes_so_far(r);
         int64_t next_ns = INT64_MAX, delay_ns;

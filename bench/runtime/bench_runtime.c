@@ -2,7 +2,8 @@
 /*
  * Nanoseconds per run of a gradient-boosted model, 100 full trees of depth 6 over 30 features, in
  * ONNX Runtime as the gateway uses it, by rows per run; and what the wrapper allocates meanwhile.
- * The model is made of random trees: a run's cost does not depend on what was learned.
+ * The model is made of random trees: a run's cost does not depend on what was learned. The best of
+ * many short runs is reported, as rows for scripts/bench on stdout.
  */
 #include "base/files.h"
 #include "base/mem.h"
@@ -103,6 +104,14 @@ static struct runtime_model *model_load(bool keep_memory)
     return m;
 }
 
+static void print_row(uint32_t rows, const char *how, const char *metric, const char *unit,
+                      double v)
+{
+    printf("{\"case\": \"%u rows a run, %s\", \"metric\": \"%s\", \"unit\": \"%s\", "
+           "\"better\": \"lower\", \"subject\": \"weir\", \"value\": %.1f}\n",
+           rows, how, metric, unit, v);
+}
+
 static void measure(struct runtime_model *m, uint32_t rows, const char *how)
 {
     AUTO(runtime_slot_freep) struct runtime_slot *s = NULL;
@@ -125,9 +134,11 @@ static void measure(struct runtime_model *m, uint32_t rows, const char *how)
             must(runtime_run(s, rows, 0, &e), &e);
         best = MIN(best, time_mono_ns() - begin);
     }
-    printf("%-12s %5u rows %9.0f ns a run %7.0f ns a row  %llu allocations\n", how, rows,
-           (double)best / turns, (double)best / turns / rows,
-           (unsigned long long)(mem_alloc_count() - allocs));
+    allocs = mem_alloc_count() - allocs;
+    fprintf(stderr, "%-12s %5u rows %9.0f ns a run %7.0f ns a row  %llu allocations\n", how, rows,
+            (double)best / turns, (double)best / turns / rows, (unsigned long long)allocs);
+    print_row(rows, how, "time a row", "ns", (double)best / turns / rows);
+    print_row(rows, how, "allocations", "", (double)allocs);
 }
 
 int main(void)

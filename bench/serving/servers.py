@@ -26,6 +26,7 @@ import gateway  # noqa: E402
 DEPS = ROOT / ".deps"
 INFER = "/v2/models/gbm/infer"
 CELL_COUNT = 12  # ten cells, missing values and others
+FEATURES = 30
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -39,6 +40,7 @@ class Server:
     cwd: Path = HERE
     right_answers: bool = True  # False for the floor, which answers a constant
     start_seconds: float = 60
+    control: gateway.Control | None = None  # what hears the digests of a server that watches
 
 
 def fill(template, **words):
@@ -62,28 +64,29 @@ SCORE_CELLS = {**CELLS, "edges": [round(0.1 * i, 1) for i in range(1, 10)],
                "mids": [round(0.05 + 0.1 * i, 2) for i in range(10)], "lo": 0, "hi": 1, "mean": 0.5,
                "sd": 0.3}
 SIGNATURE = {
-    "inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 30]}],
+    "inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, FEATURES]}],
     "outputs": [{"name": "label", "datatype": "INT64", "shape": [-1]},
                 {"name": "probabilities", "datatype": "FP32", "shape": [-1, 2]}],
-    "columns": gateway.float_columns(30),
+    "columns": gateway.float_columns(FEATURES),
     "reading": {"label": 0, "probabilities": 1, "value": -1, "classes": ["0", "1"], "positive": 1,
                 "threshold": 0.5}}
 
 
 def weir(folder, port, *options):
     """The gateway process on a plan with the one model: one loop, as the peers have one worker. Control
-    is another process and does not stand in the way of a request."""
+    is another process and does not stand in the way of a request; here somebody only hears the digests."""
     binary = program(os.environ.get("WEIR_BENCH_BIN", ROOT / "build/release/weir"))
     project = folder / ("weir" + "".join(options))
     shutil.rmtree(project, ignore_errors=True)
     gw = gateway.Gateway(project)
-    columns = [{"name": f"f{i}", "cells": CELLS} for i in range(30)]
+    columns = [{"name": f"f{i}", "cells": CELLS} for i in range(FEATURES)]
     columns.append({"name": "probabilities_1", "cells": SCORE_CELLS})
     profile = gw.blob(gateway.canonical({"format": 1, "kind": "profile", "columns": columns}))
     model = gw.blob((folder / "gbm.onnx").read_bytes())
     gw.plan(gateway.endpoint("gbm", [gateway.version(model, profile=profile)], SIGNATURE))
     return Server([binary, "gateway", "--project", str(project), "--listen", f"127.0.0.1:{port}",
-                   "--loops", "1", "--log-level", "warn", *options])
+                   "--loops", "1", "--log-level", "warn", *options],
+                  control=None if options else gateway.Control(gw.state))
 
 
 def weir_bare(folder, port):
@@ -139,6 +142,51 @@ def post(url, body):
         return json.load(response)
 
 
+class DigestReader:
+    """Rows, and values counted in cells, of one digest as src/record/digest_codec.c writes it."""
+
+    def __init__(self, data):
+        self.data, self.at = data, 8
+        self.rows = self.values = 0
+        for _ in range(2):
+            self.skip(self.number())
+        for _ in range(11):  # two times, eight counters, bits
+            self.number()
+        for _ in range(self.number()):
+            self.series()
+
+    def skip(self, size):
+        self.at += size
+
+    def number(self):
+        value = shift = 0
+        while True:
+            byte = self.data[self.at]
+            self.at += 1
+            value |= (byte & 127) << shift
+            shift += 7
+            if byte < 128:
+                return value
+
+    def counts(self):
+        return sum((self.number(), self.number())[1] for _ in range(self.number()))
+
+    def series(self):
+        for _ in range(2):
+            self.skip(self.number())
+        self.skip(8)
+        parts, _arm, _features, columns, _requests, rows = (self.number() for _ in range(6))
+        self.rows += rows
+        self.counts(), self.counts()
+        if parts & 1:
+            for _ in range(4):
+                self.number()
+            self.counts()
+        for _ in range(columns if parts & 2 else 0):
+            self.skip(16 if self.number() else 0)
+            self.values += self.counts()
+
+
 class Running:
     """A started server on one CPU; a context manager that ends what it started."""
 
@@ -158,6 +206,8 @@ class Running:
                 preexec_fn=lambda: os.sched_setaffinity(0, self.cpus))
         try:
             self.wait_ready()
+            if self.server.control:
+                self.server.control.accept()
         except BaseException:
             self.__exit__()
             raise
@@ -191,6 +241,16 @@ class Running:
                 got = got[0] if isinstance(got[0], list) else got
                 if abs(got[1] - probability) > 1e-5:
                     raise NotMeasured(f"answers {got[1]}, the model says {probability}")
+
+    def check_watched(self):
+        """A server that says it watches has counted every feature and the score of every row."""
+        if not self.server.control:
+            return
+        time.sleep(0.5)  # two digests
+        digests = [DigestReader(data) for _, data in list(self.server.control.digests)]
+        rows, values = sum(d.rows for d in digests), sum(d.values for d in digests)
+        if not rows or values != rows * (FEATURES + 1):
+            raise NotMeasured(f"counted {values} values of {rows} rows: records and monitors are not on")
 
     def pids(self):
         """Our process and all below it."""
@@ -239,3 +299,5 @@ class Running:
         except ProcessLookupError:
             pass
         self.process.wait()
+        if self.server.control:
+            self.server.control.close()

@@ -434,8 +434,7 @@ int bundle_read(const struct bundle *b, enum bundle_part part, struct arena *a, 
                 struct err *e)
 {
     const struct bundle_range *r = &b->parts[part];
-    char *p = mem_try_alloc(r->bytes + 1);
-    AUTO(mem_freep) char *owned = p;
+    AUTO(mem_freep) char *p = mem_try_alloc(r->bytes + 1);
     size_t n;
 
     ASSERT(r->there);

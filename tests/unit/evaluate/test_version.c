@@ -297,7 +297,7 @@ static const struct check_test tests[] = {
 
 int main(int argc, char **argv)
 {
-    AUTO(arena_done) struct arena a;
+    AUTO(arena_done) struct arena a = {0};
     ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
 
     if (argc > 1 && strcmp(argv[1], "probe") == 0)

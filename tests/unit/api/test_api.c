@@ -281,6 +281,15 @@ static void test_promote_and_go_back(void)
     CHECK_INT(json_get(o, S("models"))->count, 1);
     CHECK_INT(call("/api/v1/models?owner=bob", NULL, &o), 200);
     CHECK_INT(json_get(o, S("models"))->count, 0);
+    CHECK_INT(call("/api/v1/models?stage=production", NULL, &o), 200);
+    CHECK_INT(json_get(o, S("models"))->count, 1);
+    CHECK_INT(call("/api/v1/models?stage=staging", NULL, &o), 200);
+    CHECK_INT(json_get(o, S("models"))->count, 0);
+    CHECK_INT(call("/api/v1/models/returns/versions/champion/card", NULL, &o), 200);
+    CHECK_STR(json_str_or(json_path(o, "overview.target"), S("")), S("returned"));
+    CHECK_STR(json_str_or(json_path(o, "overview.stage"), S("")), S("production"));
+    CHECK_INT(call("/api/v1/models/returns/versions/9/card", NULL, &o), 404);
+    CHECK_INT(call("/api/v1/models/returns/versions/shadow/card", NULL, &o), 404);
     CHECK_INT(call("/api/v1/models/returns/versions/champion", NULL, &o), 200);
     CHECK_INT(json_int_or(json_get(o, S("version")), 0), 1);
     stop();

@@ -17,8 +17,9 @@
 
 /* What registration wrote and nothing may change. */
 static const str fixed_keys[] = {
-    S_INIT("signature"), S_INIT("profile"),  S_INIT("platform"),   S_INIT("source"),
-    S_INIT("golden"),    S_INIT("training"), S_INIT("size_bytes"), S_INIT("load_ms"),
+    S_INIT("signature"),  S_INIT("profile"), S_INIT("platform"),
+    S_INIT("source"),     S_INIT("golden"),  S_INIT("training"),
+    S_INIT("size_bytes"), S_INIT("load_ms"), S_INIT("imported"),
 };
 
 /* What a short form leaves out. */

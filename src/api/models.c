@@ -276,17 +276,20 @@ int api_version_get(struct api *api, struct api_request *rq, struct err *e)
 int api_version_register(struct api *api, struct api_request *rq, struct err *e)
 {
     const struct json *metadata = json_get(rq->body, S("metadata"));
-    struct json *input = json_new_object(rq->a);
+    struct json *input = json_new_object(rq->a), *tree;
     struct flow_started started;
-    str path, reason;
+    str path, reason, hash;
 
     TRY(json_need_str(rq->body, S("path"), &path, e));
     TRY(api_body_str(rq, S("reason"), &reason, e));
+    TRY(api_applied(api, rq->a, &tree, &hash, e));
     if (!str_is_name(rq->param[0]))
         return FAIL(e, INVALID_ARGUMENT,
                     "'" STR_F "' is no name for a model: letters, digits, "
                     "'.', '_' and '-', at most 128",
                     STR_A(str_take(rq->param[0], 60)));
+    if (tree) /* a slip in the name would begin a model that no endpoint serves */
+        TRY(api_need_model(rq, tree, rq->param[0], e));
     if (!path.n || path.p[0] != '/')
         return FAIL(e, INVALID_ARGUMENT, "path must be absolute, not '" STR_F "'", STR_A(path));
     if (!file_exists(arena_dupz(rq->a, path)))

@@ -70,6 +70,9 @@ NODISCARD int api_applied(struct api *api, struct arena *a, struct json **ret_tr
 /* An endpoint of the applied project. NOT_FOUND with a suggestion. */
 NODISCARD int api_endpoint(struct api *api, struct api_request *rq, str name,
                            struct json **ret_tree, struct json **ret_endpoint, struct err *e);
+/* NOT_FOUND with a suggestion unless the tree that is applied has the model. */
+NODISCARD int api_need_model(struct api_request *rq, const struct json *tree, str name,
+                             struct err *e);
 NODISCARD int api_alias_version(struct meta *m, str model, str alias, int64_t *ret_version,
                                 struct err *e);
 /* NOT_FOUND unless the version is registered. */

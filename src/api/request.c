@@ -93,6 +93,19 @@ int api_endpoint(struct api *api, struct api_request *rq, str name, struct json 
     return 0;
 }
 
+int api_need_model(struct api_request *rq, const struct json *tree, str name, struct err *e)
+{
+    const struct json *models = json_get(tree, S("models"));
+    str near;
+
+    if (json_get(models, name))
+        return 0;
+    near = nearest(rq, models, name);
+    return FAIL(e, NOT_FOUND, "model '" STR_F "' is not in the applied project%s" STR_F "%s",
+                STR_A(name), near.n ? ", did you mean '" : ": weir apply", STR_A(near),
+                near.n ? "'?" : "");
+}
+
 int api_alias_version(struct meta *m, str model, str alias, int64_t *ret_version, struct err *e)
 {
     return meta_first_int(m, "SELECT version FROM aliases WHERE model = ? AND alias = ?",

@@ -36,9 +36,7 @@ int api_retrain_post(struct api *api, struct api_request *rq, struct err *e)
         what.model = json_str_or(json_get(endpoint, S("model")), S(""));
     } else {
         TRY(api_applied(api, rq->a, &tree, &hash, e));
-        if (!json_get(json_get(tree, S("models")), what.model))
-            return FAIL(e, NOT_FOUND, "model '" STR_F "' is not in the applied project",
-                        STR_A(what.model));
+        TRY(api_need_model(rq, tree, what.model, e));
     }
     TRY(api->ctx.retrain(api->ctx.ctx, api->ctx.meta, &what, flow, e));
     jo_object(rq->out);

@@ -53,6 +53,13 @@ static void add_verdict(struct table *t, str name)
     table_add(t, name);
 }
 
+/* The guard p99 counts nanoseconds; the others are shares and ratios. */
+static str guard_text(struct cli *c, str guard, double v)
+{
+    return str_eq(guard, S("p99")) ? arena_printf(&c->a, "%.3g ms", v / 1e6)
+                                   : paint_number(&c->a, v);
+}
+
 static void write_guards(struct cli *c, const struct json *evidence)
 {
     static const char *const titles[] = {"GUARD", "VERDICT", "VALUE", "LIMIT"};
@@ -67,11 +74,12 @@ static void write_guards(struct cli *c, const struct json *evidence)
     JSON_EACH (guard, guards) {
         const struct json *value = json_get(guard, S("value")),
                           *limit = json_get(guard, S("limit"));
+        str name = json_str_or(json_get(guard, S("guard")), S("?"));
 
-        table_add(&t, json_str_or(json_get(guard, S("guard")), S("?")));
+        table_add(&t, name);
         add_verdict(&t, json_str_or(json_get(guard, S("verdict")), S("-")));
-        table_add(&t, value ? paint_number(&c->a, json_real_or(value, 0)) : S("-"));
-        table_add(&t, limit ? paint_number(&c->a, json_real_or(limit, 0)) : S("-"));
+        table_add(&t, value ? guard_text(c, name, json_real_or(value, 0)) : S("-"));
+        table_add(&t, limit ? guard_text(c, name, json_real_or(limit, 0)) : S("-"));
     }
     table_write(&t, c->color, &c->out);
 }
@@ -104,16 +112,20 @@ static void write_arms(struct cli *c, const struct json *evidence)
 
 static void write_rollout(struct cli *c, const struct json *r)
 {
-    int64_t weight = json_int_or(json_get(r, S("weight_bp")), 0);
-    int64_t step = json_int_or(json_get(r, S("step")), 0);
+    str state = json_str_or(json_get(r, S("state")), S("?"));
+    bool baking = str_eq(state, S("baking")); /* the way back is open, the traffic all there */
+    int64_t weight = baking ? 10000 : json_int_or(json_get(r, S("weight_bp")), 0);
+    int64_t step = json_int_or(json_get(r, S("step")), 0), steps;
 
+    steps = json_int_or(json_get(r, S("steps")), 0);
     paint_text(&c->out, c->color, PAINT_BOLD, json_str_or(json_get(r, S("endpoint")), S("?")));
     buf_printf(
-        &c->out, "  version %lld beside %lld  " STR_F ", step %lld of %lld, since " STR_F "%s\n",
+        &c->out, "  version %lld beside %lld  " STR_F ", began " STR_F "%s\n",
         (long long)json_int_or(json_get(r, S("version")), 0),
         (long long)json_int_or(json_get(r, S("previous")), 0),
-        STR_A(json_str_or(json_get(r, S("state")), S("?"))), (long long)step + 1,
-        (long long)json_int_or(json_get(r, S("steps")), 0),
+        STR_A(str_eq(state, S("step"))
+                  ? arena_printf(&c->a, "step %lld of %lld", (long long)step + 1, (long long)steps)
+                  : state),
         STR_A(paint_ago(&c->a, json_int_or(json_get(r, S("step_started_ns")), 0), time_wall_ns())),
         json_bool_or(json_get(r, S("paused")), false) ? ", paused" : "");
     write_bar(c, weight);

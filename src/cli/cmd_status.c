@@ -92,15 +92,19 @@ static enum paint state_paint(str state)
 
 static str rollout_text(struct cli *c, const struct json *r)
 {
+    const char *paused = json_bool_or(json_get(r, S("paused")), false) ? ", paused" : "";
+
     if (!r)
         return S("-");
-    return arena_printf(&c->a, "v%lld " STR_F " step %lld/%lld at %.4g%%%s",
+    if (!str_eq(text_of(r, "state"), S("step"))) /* steps say nothing before and after them */
+        return arena_printf(&c->a, "v%lld " STR_F "%s",
+                            (long long)json_int_or(json_get(r, S("version")), 0),
+                            STR_A(text_of(r, "state")), paused);
+    return arena_printf(&c->a, "v%lld step %lld of %lld at %.4g%%%s",
                         (long long)json_int_or(json_get(r, S("version")), 0),
-                        STR_A(text_of(r, "state")),
                         (long long)json_int_or(json_get(r, S("step")), 0) + 1,
                         (long long)json_int_or(json_get(r, S("steps")), 0),
-                        (double)json_int_or(json_get(r, S("weight_bp")), 0) / 100.0,
-                        json_bool_or(json_get(r, S("paused")), false) ? ", paused" : "");
+                        (double)json_int_or(json_get(r, S("weight_bp")), 0) / 100.0, paused);
 }
 
 static str drift_text(struct cli *c, const struct json *m)
@@ -175,8 +179,11 @@ static void write_next(struct cli *c, const struct json *s)
     if (json_is_container(endpoints))
         JSON_EACH (endpoint, endpoints)
             if (!json_get(endpoint, S("version")) && !json_get(endpoint, S("split"))) {
-                cli_note("next: weir register " STR_F " FILE --promote",
-                         STR_A(text_of(endpoint, "model")));
+                str model = text_of(endpoint, "model");
+
+                cli_note("next: weir retrain " STR_F " --reason 'first version' --wait, or for a "
+                         "model that exists: weir register " STR_F " FILE",
+                         STR_A(model), STR_A(model));
                 return;
             }
     (void)c;

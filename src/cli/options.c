@@ -143,6 +143,17 @@ static NODISCARD int take_arg(struct parser *p, const char *text, struct err *e)
     return 0;
 }
 
+/* The usage of a command names its arguments in order, one word each. */
+static NODISCARD int missing(const struct cli_spec *spec, size_t have, struct err *e)
+{
+    str rest = str_of(spec->usage), word = str_cut(&rest, ' ');
+
+    while (have-- > 0)
+        word = str_cut(&rest, ' ');
+    return FAIL(e, INVALID_ARGUMENT, STR_F " is missing: weir %s %s", STR_A(word), spec->name,
+                spec->usage);
+}
+
 int cli_parse(const struct cli_spec *spec, int argc, char **argv, void *values,
               struct cli_parsed *ret, struct err *e)
 {
@@ -164,8 +175,7 @@ int cli_parse(const struct cli_spec *spec, int argc, char **argv, void *values,
         }
     }
     if (!ret->help && ret->arg_count < spec->args_min)
-        return FAIL(e, INVALID_ARGUMENT, "something is missing: weir %s %s", spec->name,
-                    spec->usage);
+        return missing(spec, ret->arg_count, e);
     return 0;
 }
 

@@ -297,5 +297,5 @@ int cli_flow_wait(struct cli *c, str id, struct json **ret_flow, struct err *e)
         return 0;
     return err_nonzero(
         err_fill(e, code_of_name(json_str_or(json_get(*ret_flow, S("error_code")), S("")), 500),
-                 ERR_AT, "the flow is " STR_F ": " STR_F, STR_A(state), STR_A(error)));
+                 ERR_AT, STR_F ": " STR_F, STR_A(state), STR_A(error)));
 }

@@ -273,7 +273,8 @@ static void conclude(struct judging *j, struct eval_judgement *to)
     one = failed ? failed : open;
     to->verdict = failed ? EVAL_REJECT : open ? EVAL_ITERATE : EVAL_DEPLOY;
     to->reason = one ? arena_printf(j->a, STR_F ": " STR_F, STR_A(one->name), STR_A(one->why))
-                     : arena_printf(j->a, "all %zu gates passed", j->count);
+                 : j->count == 1 ? S("the only gate passed")
+                                 : arena_printf(j->a, "all %zu gates passed", j->count);
     to->gates = j->gates;
     to->gate_count = j->count;
 }

@@ -368,7 +368,8 @@ static NODISCARD int first_plan(struct gateway_process *p, char hash[PLAN_HASH_S
         if (e->code != CODE_NOT_FOUND)
             return (int)e->code;
         if (!told)
-            log_event(LOG_INFO, "gateway.waiting", "for=\"the first plan: run weir apply\"");
+            log_event(LOG_INFO, "gateway.waiting",
+                      "for=\"the first plan, which control makes from weir.yaml\"");
         told = true;
         loop_turn(p->loop, PLAN_WAIT_NS);
         if (p->stopping)

@@ -126,10 +126,12 @@ static NODISCARD int fit_texts(const struct column *c, size_t n, struct cells_sp
     for (uint32_t i = 0; i < c->from->text_count; i++)
         keys[i] = cells_key_str(c->from->texts[i]);
     for (size_t row = 0; row < n; row++) {
-        if (isnan(c->from->values[row]))
+        double v = c->from->values[row];
+
+        if (isnan(v) || !c->from->texts[(uint32_t)v].n) /* as recorded: serve/recording.c */
             missing++;
         else
-            counts[(uint32_t)c->from->values[row]]++;
+            counts[(uint32_t)v]++;
     }
     return cells_spec_fit_categorical(keys, counts, c->from->text_count, missing, 0, spec, e);
 }

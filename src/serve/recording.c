@@ -2,6 +2,8 @@
 /*
  * From the tensors of an exchange to rows of its record. The common form, one FP32 input tensor and
  * FP32 outputs, is copied with one memcpy for each tensor and row; other forms go column by column.
+ * A missing text reaches a model as the empty one and is recorded as missing, as the fit of a
+ * reference (registry/profile.c) counts it; else every absent category would look like a new one.
  */
 #include "serve/priv.h"
 
@@ -11,10 +13,14 @@ static void put_slow(struct record_out *o, const struct tensor *t, size_t at, ui
                      size_t n)
 {
     for (size_t i = 0; i < n; i++) {
-        if (t->spec->datatype == TENSOR_BYTES)
-            record_put_text(o, column + (uint32_t)i, ((const str *)t->data)[at + i]);
-        else
+        if (t->spec->datatype == TENSOR_BYTES) {
+            str text = ((const str *)t->data)[at + i];
+
+            if (text.n)
+                record_put_text(o, column + (uint32_t)i, text);
+        } else {
             record_put_number(o, column + (uint32_t)i, tensor_number_at(t, at + i));
+        }
     }
 }
 

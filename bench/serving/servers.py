@@ -27,7 +27,6 @@ DEPS = ROOT / ".deps"
 INFER = "/v2/models/gbm/infer"
 CELL_COUNT = 12  # ten cells, missing values and others
 FEATURES = 30
-TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class NotMeasured(Exception):
@@ -265,15 +264,16 @@ class Running:
         return found
 
     def cpu_seconds(self):
-        """User and system time of the process tree so far."""
+        """CPU time of all threads of the process tree so far, by the scheduler's own clock: short bursts
+        would drown in the ticks of /proc/PID/stat."""
         total = 0
         for pid in self.pids():
-            try:
-                fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            except OSError:
-                continue
-            total += int(fields[11]) + int(fields[12])
-        return total / TICKS
+            for task in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+                try:
+                    total += int(task.read_text().split()[0])
+                except OSError:
+                    continue
+        return total / 1e9
 
     def resident_mib(self):
         """Proportional set size of the process tree: shared pages are counted once."""

@@ -39,12 +39,37 @@ static NODISCARD int ask(struct cli *c, const char *what, struct json **ret, str
     return cli_call(c, "/api/v1/retrain", body, ret, e);
 }
 
+/* A run that was skipped or rejected is a flow that is done all the same: the last fact of its
+ * story says how it ended. */
+static NODISCARD int check_end(struct cli *c, const struct json *flow, str model, struct err *e)
+{
+    str correlation = json_str_or(json_get(flow, S("correlation")), S(""));
+    const struct json *fact;
+    struct json *answer;
+    str type;
+
+    TRY(cli_call(c,
+                 arena_printf(&c->a,
+                              "/api/v1/journal?type=retrain.&newest=1&limit=1&correlation=" STR_F,
+                              STR_A(correlation))
+                     .p,
+                 NULL, &answer, e));
+    fact = json_at(json_get(answer, S("facts")), 0);
+    type = json_str_or(json_get(fact, S("type")), S(""));
+    if (str_eq(type, S("retrain.skipped")) || str_eq(type, S("retrain.rejected")))
+        return FAIL(e, FAILED_PRECONDITION,
+                    "'" STR_F "' keeps its version, the run was " STR_F ": " STR_F, STR_A(model),
+                    STR_A(str_skip(type, S("retrain.").n)),
+                    STR_A(json_str_or(json_get(fact, S("reason")), S(""))));
+    return 0;
+}
+
 static int run(struct cli *c, struct err *e)
 {
     struct retrain_options *o = c->values;
     struct json *answer, *flow;
     struct err other;
-    str id;
+    str id, model;
     int rc;
 
     if (!o->reason || !o->reason[0])
@@ -59,12 +84,14 @@ static int run(struct cli *c, struct err *e)
         TRY(cli_flow_wait(c, id, &flow, e));
     if (c->opt.json)
         cli_json(c, o->wait ? flow : answer);
-    if (o->wait)
-        cli_note("retrained " STR_F "\nnext: weir timeline",
-                 STR_A(json_str_or(json_get(answer, S("model")), S(""))));
-    else
+    model = json_str_or(json_get(answer, S("model")), S(""));
+    if (!o->wait) {
         cli_note("retraining " STR_F " as flow " STR_F "\nnext: weir timeline --follow",
-                 STR_A(json_str_or(json_get(answer, S("model")), S(""))), STR_A(id));
+                 STR_A(model), STR_A(id));
+        return 0;
+    }
+    TRY(check_end(c, flow, model, e));
+    cli_note("retrained " STR_F "\nnext: weir timeline", STR_A(model));
     return 0;
 }
 

@@ -233,7 +233,8 @@ static int step_train(struct flow_ctx *ctx, struct err *e)
 
     TRY(run_open(ctx, &r, e));
     if (trainer_run(&r, &model, &why)) {
-        if (why.code == CODE_CANCELLED || why.code == CODE_ABORTED || !run_trainer(&r)) {
+        if (why.code == CODE_CANCELLED || why.code == CODE_ABORTED ||
+            why.code == CODE_INVALID_ARGUMENT || !run_trainer(&r)) {
             *e = why;
             return (int)why.code;
         }

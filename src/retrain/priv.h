@@ -63,6 +63,8 @@ NODISCARD int snapshot_make(struct run *r, struct snapshot *ret, struct err *e);
 /* DATA_LOSS when a frozen table is no longer what it was. */
 NODISCARD int snapshot_verify(struct run *r, const char *file, struct err *e);
 
+#define EXIT_WRONG_INPUT 2 /* of a trainer: the data or the spec is wrong, do not repeat */
+
 /* trainer.c: runs the trainer; *ret_model is the path of the file it made. FAILED_PRECONDITION:
  * it failed; CANCELLED: the run or the process is to end. */
 NODISCARD int trainer_run(struct run *r, char **ret_model, struct err *e);

@@ -10,10 +10,10 @@
  *                     model.ubj of XGBoost; metrics.json, if there is one, is stored with the
  *                     version
  *
- * Exit status 0 is success. What it writes to stdout and stderr is kept in trainer.log. It sees the
- * environment variables that the project names and no other, and no network unless the project
- * allows it. Each attempt begins with the frozen data and an empty folder: nothing of a failed one
- * can pass for a model.
+ * Exit status 0 is success; 2 says that the data or the spec is wrong, which no repetition cures.
+ * What it writes to stdout and stderr is kept in trainer.log. It sees the environment variables
+ * that the project names and no other, and no network unless the project allows it. Each attempt
+ * begins with the frozen data and an empty folder: nothing of a failed one can pass for a model.
  */
 #include "retrain/priv.h"
 
@@ -224,6 +224,9 @@ int trainer_run(struct run *r, char **ret_model, struct err *e)
     TRY(start_child(r, trainer, &child, e));
     TRY(wait_for(r, &child, timeout, &x, e));
     child_exit_text(&x, text);
+    if (x.status == EXIT_WRONG_INPUT)
+        return FAIL(e, INVALID_ARGUMENT, "trainer '" STR_F "' refuses its input: " STR_F,
+                    STR_A(trainer->key), STR_A(log_tail(r)));
     if (!child_exit_ok(&x))
         return FAIL(e, FAILED_PRECONDITION,
                     "trainer '" STR_F "' failed: %s; its last words: " STR_F, STR_A(trainer->key),

@@ -384,5 +384,7 @@ int retrain_xgboost_main(int argc, char **argv)
     mem_free(t.matrix);
     mem_free(t.labels);
     arena_done(&t.a);
-    return rc ? 1 : 0;
+    if (!rc)
+        return 0;
+    return rc == CODE_INVALID_ARGUMENT || rc == CODE_FAILED_PRECONDITION ? EXIT_WRONG_INPUT : 1;
 }

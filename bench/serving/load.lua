@@ -1,13 +1,14 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- wrk script: posts the bodies of a file in turn, one request in flight per connection, and prints
 -- one line of JSON at the end.   wrk … -s load.lua URL -- BODIES [PAUSE_MS]
--- With a pause each connection waits up to twice as long between requests, PAUSE_MS on average.
+-- With a pause each connection waits up to twice as long between requests, PAUSE_MS on average; wrk
+-- counts whole milliseconds, so that the fraction goes by chance.
 local requests, at, pause = {}, 0, 0
 
 function init(args)
    pause = tonumber(args[2] or 0)
    if pause > 0 then
-      delay = function() return math.random(0, math.floor(2 * pause)) end
+      delay = function() return math.floor(2 * pause * math.random() + math.random()) end
    end
    local headers = { ["Content-Type"] = "application/json" }
    for body in io.lines(args[1]) do

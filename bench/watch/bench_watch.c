@@ -537,7 +537,7 @@ static void bench_time(void)
     AUTO(mem_freep) uint8_t *bins = mem_alloc(N * F);
     static struct cells cells[F], digest[F];
     const struct cells_spec *specs[F];
-    struct cells *into[F];
+    struct cells_f32 narrow[F];
     const struct cells *views[F];
     struct edetector_endpoint ep;
     double ns[4] = {INFINITY, INFINITY, INFINITY, INFINITY};
@@ -551,7 +551,7 @@ static void bench_time(void)
         x[i] = (float)rng_normal(&rng);
     for (int f = 0; f < F; f++) {
         specs[f] = &c[f].spec;
-        into[f] = &cells[f];
+        cells_f32_of(&c[f].spec, &narrow[f]);
         views[f] = &digest[f];
     }
     for (int i = 0; i < N; i++)
@@ -564,8 +564,11 @@ static void bench_time(void)
             cells_bin_row_f32(specs, x + i * F, F, bins + i * F);
         ns[0] = MIN(ns[0], (double)(time_mono_ns() - at) / (N * F));
         at = time_mono_ns();
-        for (int i = 0; i < N; i++)
-            cells_fold_row_f32(specs, x + i * F, F, into);
+        for (int i = 0; i + CELLS_COLUMN_ROWS <= N * F; i += CELLS_COLUMN_ROWS) {
+            int f = i / CELLS_COLUMN_ROWS % F;
+
+            cells_fold_column_f32(specs[f], &narrow[f], &cells[f], x + i);
+        }
         ns[1] = MIN(ns[1], (double)(time_mono_ns() - at) / (N * F));
         at = time_mono_ns();
         for (int i = 0; i < N; i++)

@@ -2,9 +2,11 @@
 /*
  * Folding: from rows to counts.
  *
- * This runs once per record and dominates the price of watching, so the common case (leading F32
- * features that all have cells) is one call that walks the row as an array of floats; whatever else
- * a row may hold takes the general path, column by column.
+ * This runs once per record and dominates the price of watching. So the common case (leading F32
+ * features that all have cells) is not counted row by row: rows gather in a small stage, turned so
+ * that each column lies together, and a full stage is counted column by column (cells_column.c).
+ * Whatever else a row may hold takes the general path at once. fold_settle() counts what is staged
+ * before anybody reads the cells.
  *
  * A series is made when its first record comes and kept for good; only the series that were touched
  * since the last digest are in the running digest, and only those are zeroed.
@@ -20,7 +22,9 @@
 
 struct fold_series {
     struct digest_series *numbers; /* NULL until the first record */
-    struct cells **into;           /* pointers to numbers->cells, for cells_fold_row_f32 */
+    struct cells_f32 *narrow;      /* of the columns that are staged */
+    float *stage;                  /* [column][CELLS_COLUMN_ROWS] */
+    uint32_t staged;               /* rows */
     bool touched;
 };
 
@@ -48,9 +52,10 @@ static void series_make(struct fold *f, struct fold_series *fs, const struct rec
     fs->numbers = digest_series_new(&f->arena, s, arm, shadow);
     if (!s->cells)
         return;
-    fs->into = ARENA_ARRAY(&f->arena, struct cells *, s->column_count + 1);
-    for (uint32_t i = 0; i < s->column_count; i++)
-        fs->into[i] = &fs->numbers->cells[i];
+    fs->narrow = ARENA_ARRAY(&f->arena, struct cells_f32, s->f32_folded + 1);
+    fs->stage = ARENA_ARRAY(&f->arena, float, s->f32_folded *CELLS_COLUMN_ROWS + 1);
+    for (uint32_t i = 0; i < s->f32_folded; i++)
+        cells_f32_of(s->cells[i], &fs->narrow[i]);
 }
 
 static struct fold_series *lookup(struct fold *f, const struct record_schema *s, uint8_t arm,
@@ -91,20 +96,46 @@ static void fold_column(const struct cells_spec *spec, struct cells *c,
     }
 }
 
+/* Counts the staged rows: a full stage by columns, a part of one value by value. */
+static void count_stage(struct fold_series *fs)
+{
+    const struct record_schema *s = fs->numbers->schema;
+
+    for (uint32_t k = 0; k < s->f32_folded; k++) {
+        const float *x = fs->stage + (size_t)k * CELLS_COLUMN_ROWS;
+        struct cells *c = &fs->numbers->cells[k];
+
+        if (fs->staged == CELLS_COLUMN_ROWS)
+            cells_fold_column_f32(s->cells[k], &fs->narrow[k], c, x);
+        for (uint32_t i = 0; fs->staged < CELLS_COLUMN_ROWS && i < fs->staged; i++)
+            cells_fold_f32(s->cells[k], c, x[i]);
+    }
+    fs->staged = 0;
+}
+
+static void stage_row(struct fold_series *fs, const float *x, uint32_t n)
+{
+    float *to = fs->stage + fs->staged;
+
+    for (uint32_t k = 0; k < n; k++, to += CELLS_COLUMN_ROWS)
+        *to = x[k];
+    if (++fs->staged == CELLS_COLUMN_ROWS)
+        count_stage(fs);
+}
+
 static void fold_rows(struct fold_series *fs, const struct record_head *h,
                       const struct record_schema *s)
 {
     const unsigned char *row = record_rows(h);
     uint32_t columns = h->flags & RECORD_FALLBACK ? s->feature_count : s->column_count;
-    uint32_t fast = MIN(s->f32_folded, columns);
+    uint32_t fast = s->f32_folded <= columns ? s->f32_folded : 0;
 
     for (uint32_t i = 0; i < h->row_count; i++, row = record_row_after(s, row)) {
         if (fast)
-            cells_fold_row_f32(s->cells, (const float *)(const void *)(row + s->columns[0].at),
-                               fast, fs->into);
+            stage_row(fs, (const float *)(const void *)(row + s->columns[0].at), fast);
         for (uint32_t k = fast; k < columns; k++)
             if (s->cells[k])
-                fold_column(s->cells[k], fs->into[k], s, k, row);
+                fold_column(s->cells[k], &fs->numbers->cells[k], s, k, row);
     }
 }
 
@@ -125,6 +156,17 @@ void fold_record(struct fold *f, const struct record_head *h, const struct recor
     }
     if (with_cells && s->cells)
         fold_rows(fs, h, s);
+}
+
+void fold_settle(struct fold *f)
+{
+    for (uint32_t i = 0; i < f->digest.series_count; i++) {
+        const struct digest_series *d = f->digest.series[i];
+        struct fold_series *fs = &f->by_id[d->schema->id][2 * d->arm + d->shadow];
+
+        if (fs->staged)
+            count_stage(fs);
+    }
 }
 
 void fold_reset(struct fold *f)

@@ -26,5 +26,7 @@ struct digest_series *fold_series(struct fold *f, const struct record_schema *s,
  * outputs of a fallback are no predictions of the model: they are not folded. */
 void fold_record(struct fold *f, const struct record_head *h, const struct record_schema *s,
                  bool with_cells) HOT;
+/* Before the cells of the digest are read: rows that are still staged are counted. */
+void fold_settle(struct fold *f);
 /* Zeroes what was touched: after the digest was handed out. */
 void fold_reset(struct fold *f);

@@ -177,6 +177,7 @@ static void send_digest(struct keeper *k, int64_t mono_ns)
     uint64_t dropped_ring = dropped_by_rings(k);
 
     segment_state(k->store.writer, &state);
+    fold_settle(&k->fold);
     pthread_mutex_lock(&k->lock);
     memcpy(k->plan, k->plan_next, sizeof k->plan);
     pthread_mutex_unlock(&k->lock);

@@ -40,13 +40,6 @@ void cells_bin_row_f32(const struct cells_spec *const *specs, const float *x, si
         ret_cells[i] = (uint8_t)cells_bin_f32(specs[i], x[i]);
 }
 
-void cells_fold_row_f32(const struct cells_spec *const *specs, const float *x, size_t n,
-                        struct cells *const *into)
-{
-    for (size_t i = 0; i < n; i++)
-        cells_fold_f32(specs[i], into[i], x[i]);
-}
-
 void cells_fold_array(const struct cells_spec *s, struct cells *c, const double *values, size_t n)
 {
     for (size_t i = 0; i < n; i++)

@@ -146,9 +146,18 @@ static inline void cells_fold_missing(const struct cells_spec *s, struct cells *
 {
     c->counts[s->bins]++;
 }
-/* One row, column i into *into[i]. */
-void cells_fold_row_f32(const struct cells_spec *const *specs, const float *x, size_t n,
-                        struct cells *const *into);
+
+/* The same for CELLS_COLUMN_ROWS values of one column at once, several times as fast: the cells are
+ * those of cells_fold_f32, the sums agree but for the order of addition. */
+#define CELLS_COLUMN_ROWS 32
+struct cells_f32 { /* a numeric spec as float32 values meet it; nothing for other kinds */
+    uint32_t edge_count;
+    float edges[CELLS_BINS_MAX];
+    float lo, hi;
+};
+void cells_f32_of(const struct cells_spec *s, struct cells_f32 *ret);
+void cells_fold_column_f32(const struct cells_spec *s, const struct cells_f32 *f, struct cells *c,
+                           const float x[CELLS_COLUMN_ROWS]) HOT;
 
 void cells_clear(struct cells *c);
 void cells_merge(struct cells *into, const struct cells *from);       /* of the same spec */

@@ -240,6 +240,7 @@ static void folding_counts_every_value(void)
     record_next_row(&o);
     record_commit(b.ring, &o);
     pump(&b);
+    fold_settle(&b.fold);
     t = fold_series(&b.fold, s, 0, false);
     CHECK_INT(t->requests, 101);
     CHECK_INT(t->status[2], 101);

@@ -161,7 +161,6 @@ static void test_merge_and_rows(void)
     const struct cells_spec *specs[3];
     struct cells_spec s;
     struct cells one[3] = {0}, whole = {0};
-    struct cells *into[] = {&one[0], &one[1], &one[2]};
     struct err e;
     float row[3];
     uint8_t bins[3];
@@ -174,7 +173,8 @@ static void test_merge_and_rows(void)
             row[k] = (float)values[i + k];
             cells_fold_f32(&s, &whole, row[k]);
         }
-        cells_fold_row_f32(specs, row, 3, into);
+        for (int k = 0; k < 3; k++)
+            cells_fold_f32(&s, &one[k], row[k]);
         cells_bin_row_f32(specs, row, 3, bins);
         CHECK_INT(bins[2], cells_bin_f32(&s, row[2]));
     }
@@ -186,6 +186,69 @@ static void test_merge_and_rows(void)
     CHECK_INT(cells_total(&whole), N / 3 * 3);
     CHECK_NEAR(cells_mean(&s, &whole), s.centre, 1e-2);
     CHECK_NEAR(cells_variance(&whole), s.sd * s.sd, 0.02);
+}
+
+/* A column at once falls into the cells of its values one by one, whatever they are. */
+static void check_column(const struct cells_spec *s, struct rng *r)
+{
+    struct cells column = {0}, single = {0};
+    struct cells_f32 f;
+
+    cells_f32_of(s, &f);
+    for (int round = 0; round < 200; round++) {
+        float x[CELLS_COLUMN_ROWS];
+
+        for (int i = 0; i < CELLS_COLUMN_ROWS; i++) {
+            double edge = s->edges[rng_u64(r) % (s->bins ? s->bins : 1)];
+            float near[] = {(float)edge,
+                            nextafterf((float)edge, INFINITY),
+                            nextafterf((float)edge, -INFINITY),
+                            (float)s->lo,
+                            nextafterf((float)s->lo, -INFINITY),
+                            (float)s->hi,
+                            nextafterf((float)s->hi, INFINITY),
+                            NAN,
+                            INFINITY,
+                            -INFINITY,
+                            0.0f,
+                            -0.0f,
+                            1e-45f,
+                            3.4e38f,
+                            (float)rng_normal(r),
+                            (float)rng_normal(r)};
+
+            x[i] = near[rng_u64(r) % ARRAY_LEN(near)];
+            cells_fold_f32(s, &single, x[i]);
+        }
+        cells_fold_column_f32(s, &f, &column, x);
+    }
+    CHECK(memcmp(column.counts, single.counts, sizeof(single.counts)) == 0);
+    CHECK_INT(column.n, single.n);
+    CHECK_NEAR(column.sum / single.sum, 1, 1e-9);
+    CHECK_NEAR(column.sumsq / single.sumsq, 1, 1e-9);
+}
+
+static void test_columns(void)
+{
+    static const uint32_t bins[] = {1, 2, 5, 17, 31, 32};
+    struct cells_spec s;
+    struct rng r;
+    struct err e;
+
+    rng_seed(&r, 7);
+    fill_normal(5, 2);
+    for (size_t i = 0; i < ARRAY_LEN(bins); i++) {
+        NEED_OK(cells_spec_fit_numeric(values, N, bins[i], &s, &e), &e);
+        check_column(&s, &r);
+    }
+    for (int i = 0; i < N; i++)
+        values[i] = i % 7 * 1e20;
+    NEED_OK(cells_spec_fit_numeric(values, N, 0, &s, &e), &e);
+    check_column(&s, &r);
+    for (int i = 0; i < N; i++)
+        values[i] = i % 2 ? 1e45 : -1e45; /* beyond what a float can hold */
+    NEED_OK(cells_spec_fit_numeric(values, N, 0, &s, &e), &e);
+    check_column(&s, &r);
 }
 
 static void round_trip(const struct cells_spec *s)
@@ -278,4 +341,4 @@ static void test_distance_of_a_column(void)
 
 RUN_TESTS(T(test_normal_column), T(test_lumpy_columns), T(test_missing_and_infinite),
           T(test_float_rounding_keeps_the_bin), T(test_categories), T(test_merge_and_rows),
-          T(test_json), T(test_distance_of_a_column))
+          T(test_columns), T(test_json), T(test_distance_of_a_column))

@@ -152,6 +152,8 @@ void runtime_slot_free(struct runtime_slot *s)
 
 int runtime_run(struct runtime_slot *s, uint32_t rows, int64_t deadline_mono_ns, struct err *e)
 {
+    int rc;
+
     if (deadline_mono_ns && time_mono_ns() >= deadline_mono_ns)
         return FAIL(e, DEADLINE_EXCEEDED, "the deadline passed before the model ran");
     if (rows) {
@@ -159,7 +161,12 @@ int runtime_run(struct runtime_slot *s, uint32_t rows, int64_t deadline_mono_ns,
         for (uint32_t i = 0; i < s->model->input_count; i++)
             tensor_set_rows(&s->inputs[i], rows);
     }
-    return s->model->engine->run(s, e);
+    rc = s->model->engine->run(s, e);
+    if (rc != CODE_INVALID_ARGUMENT || !rows)
+        return rc;
+    if (e) /* the shapes are the model's own, so the failure is, too */
+        e->code = CODE_INTERNAL;
+    return CODE_INTERNAL;
 }
 
 void runtime_cancel(struct runtime_slot *s)

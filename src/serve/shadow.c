@@ -128,6 +128,8 @@ static void run_job(struct shadow *s, struct shadow_job *j)
     j->x.version = v;
     __atomic_store_n(&lane->run_deadline_ns, deadline, __ATOMIC_RELEASE);
     rc = runtime_run(lane->slot, j->x.rows, deadline, &e);
+    if (!rc && !lane_rows_match(lane, j->x.rows)) /* or the record would be read past its outputs */
+        rc = CODE_INTERNAL;
     __atomic_store_n(&lane->run_deadline_ns, 0, __ATOMIC_RELEASE);
     if (s->ring)
         (void)record_exchange(s->ring, &j->x, RECORD_SHADOW, v, lane->slot->inputs,

@@ -188,8 +188,7 @@ static NODISCARD int lane_run(struct lane *lane, uint32_t rows, int64_t deadline
     return rc;
 }
 
-/* True when every output of the last run has one row for each row of input. */
-static bool rows_match(const struct lane *lane, uint32_t rows)
+bool lane_rows_match(const struct lane *lane, uint32_t rows)
 {
     const struct runtime_slot *slot = lane->slot;
 
@@ -220,7 +219,7 @@ static void run_lanes(struct serve_loop *l)
         struct lane *lane = l->dirty[i];
 
         lane->failed = lane_run(lane, lane->rows, latest_deadline(l, lane), &e) ||
-                       !rows_match(lane, lane->rows);
+                       !lane_rows_match(lane, lane->rows);
         counter_add(&l->counters.batches, 1);
         counter_add(&l->counters.batched_rows, lane->rows);
     }
@@ -268,7 +267,7 @@ static NODISCARD int exchange_run(struct serve_loop *l, struct exchange *x, stru
     if (lane->failed) {
         TRY(run_alone(x, lane, e));
         l->ran_ns = time_mono_ns();
-        if (x->version->schema && !rows_match(lane, x->rows))
+        if (x->version->schema && !lane_rows_match(lane, x->rows))
             return FAIL(e, INTERNAL,
                         "the model of endpoint '" STR_F "' does not give one row of output for "
                         "each row of input",
@@ -290,7 +289,7 @@ static struct tensor *outputs_of(struct serve_loop *l, const struct exchange *x,
     struct tensor *view = arena_alloc(&l->turn, count * sizeof(*view));
 
     memcpy(view, lane->slot->outputs, count * sizeof(*view));
-    if (!rows_match(lane, run_rows))
+    if (!lane_rows_match(lane, run_rows))
         return view;
     for (uint32_t i = 0; x->ep->batched && i < count; i++) {
         size_t row = view[i].count / run_rows, size = tensor_type_bytes(view[i].spec->datatype);

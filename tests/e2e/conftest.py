@@ -8,8 +8,8 @@
 The program is build/dev/weir, or $WEIR_BIN. When a test fails, the last lines of every project's log
 are shown with it.
 """
+import loop
 import pytest
-
 import weir
 from alloc_count import AllocCount
 
@@ -36,6 +36,23 @@ def weir_project(weir_binary, tmp_path, request):
     yield make
     for project in made:
         project.stop()
+
+
+@pytest.fixture
+def world(weir_project):
+    """make(yaml, files) -> (project, control): a project whose first champion has been trained."""
+    def make(yaml=loop.YAML, files=None, champion=True):
+        project = weir_project(yaml, {"data/past.csv": loop.table(), **(files or {})}, start=False)
+        project.start(gateway_path="/healthz")
+        control = loop.Control(project)
+        if champion:
+            flow = control.retrain("the first champion")
+            control.wait_fact("retrain.finished", 40)
+            project.wait(lambda: control.flow(flow)["state"] == "done", 10, "done with the first run")
+            project.wait(lambda: control.get("/status")["plan_live"], 10, "serving the champion")
+            assert control.champion() == 1, control.story()
+        return project, control
+    return make
 
 
 @pytest.fixture

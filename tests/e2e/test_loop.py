@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow.parquet
 import pytest
 import weir
-from loop import YAML, Control, Traffic, table
+from loop import YAML, Traffic
 
 # A trainer of one's own that does as data/mode says; "good" and "worse" use the built-in one, the
 # latter on labels that were turned round.
@@ -46,23 +46,6 @@ COMMAND = YAML.replace("trees: {kind: xgboost, rounds: 20, max_depth: 4, threads
                        f"trees: {{kind: command, command: ['{sys.executable}', train.py], timeout: 20s, "
                        "retries: 0, memory: off}")
 assert COMMAND != YAML
-
-
-@pytest.fixture
-def world(weir_project):
-    """make(yaml, files) -> (project, control): a project whose first champion has been trained."""
-    def make(yaml=YAML, files=None, champion=True):
-        project = weir_project(yaml, {"data/past.csv": table(), **(files or {})}, start=False)
-        project.start(gateway_path="/healthz")
-        control = Control(project)
-        if champion:
-            flow = control.retrain("the first champion")
-            control.wait_fact("retrain.finished", 40)
-            project.wait(lambda: control.flow(flow)["state"] == "done", 10, "done with the first run")
-            project.wait(lambda: control.get("/status")["plan_live"], 10, "serving the champion")
-            assert control.champion() == 1, control.story()
-        return project, control
-    return make
 
 
 @pytest.fixture
@@ -202,15 +185,9 @@ def bad_model(project):
     return out / "model.json"
 
 
-def register(project, control, path):
-    before = control.last()
-    control.post("/models/m/versions", {"path": str(path), "reason": "by hand"})
-    return control.wait_fact("model.registered", 30, before)["data"]["version"]
-
-
 def test_canary_that_hurts_goes_back(world):
     project, control = world()
-    version = register(project, control, bad_model(project))
+    version = control.register(bad_model(project))
     with Traffic(project.gateway) as traffic:
         time.sleep(1)
         before = control.last()
@@ -228,7 +205,7 @@ def test_canary_that_hurts_goes_back(world):
 def test_orders_of_people(world):
     slow = YAML.replace("hold: 500ms", "hold: 1h").replace("min_rows: 100}", "min_rows: 0}")
     project, control = world(slow)
-    version = register(project, control, next(project.folder.glob(".weir/work/*/out/model.json")))
+    version = control.register(next(project.folder.glob(".weir/work/*/out/model.json")))
     with Traffic(project.gateway, labels=False) as traffic:
         control.post("/endpoints/e/promote", {"version": version, "reason": "half of it"})
         project.wait(lambda: str(version) in traffic.versions, 10, "in canary")

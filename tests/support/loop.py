@@ -63,6 +63,12 @@ rollouts:
 """
 
 
+POISON = 100.0
+# The same without triggers that fire by themselves, and a retraining that waits for nothing.
+QUIET = (YAML.replace("    on: drift\n", "    on: manual\n").replace("    min_severity: moderate\n", "")
+         .replace("    require: {min_labels: 1500, wait: 20s}\n", ""))
+
+
 def rows(rng, n, shifted=False):
     x = rng.normal(size=(n, 3))
     if shifted:
@@ -85,13 +91,18 @@ def table(n=6000, seed=1, shifted=False):
 
 class Traffic:
     """Sends rows and, a moment later, their labels, on a thread of its own, until stopped. What is sent
-    may be changed at any time: shifted, missing (share of b that is null), labels."""
+    may be changed at any time: shifted, missing (share of b that is null), labels, poison (share of
+    requests with one c of 100, which models.brittle() cannot bear). `truth` gives the labels."""
 
-    def __init__(self, gateway, endpoint="e", rows_per_request=25, pause=0.02, labels=True, seed=2):
+    def __init__(self, gateway, endpoint="e", rows_per_request=25, pause=0.02, labels=True, seed=2,
+                 truth=truth):
         self.gateway, self.endpoint, self.pause, self.labels = gateway, endpoint, pause, labels
         self.rows_per_request, self.shifted, self.missing = rows_per_request, False, 0.0
+        self.truth, self.poison = truth, 0.0
         self.rng = np.random.default_rng(seed)
         self.sent = self.failed = 0
+        self.last_failed = 0.0  # when
+        self.seconds = []  # what each answer took
         self.versions = {}  # rows answered, by version
         self.last_seen = {}  # when a version answered last
         self.over = threading.Event()
@@ -112,23 +123,28 @@ class Traffic:
 
     def once(self, connection, i):
         x = rows(self.rng, self.rows_per_request, self.shifted)
-        y = truth(x, self.shifted)
+        y = self.truth(x, self.shifted).tolist()
+        if self.rng.random() < self.poison:
+            x[0, 2] = POISON
         gone = self.rng.random(len(x)) < self.missing
         request = f"r{id(self)}-{i}"
         fields = [{"a": r[0], "b": None if g else r[1], "c": r[2]} for r, g in
                   zip(x.tolist(), gone, strict=True)]
+        start = time.monotonic()
         status, text = self.post(connection, f"/v1/predict/{self.endpoint}",
                                  {"rows": fields, "metadata": {"request_id": request}})
+        self.seconds.append(time.monotonic() - start)
         self.sent += 1
         if status != 200:
             self.failed += 1
+            self.last_failed = time.time()
             return
         said = json.loads(text)
         version = str(said.get("model_version", said["predictions"][0].get("model_version")))
         self.versions[version] = self.versions.get(version, 0) + len(x)
         self.last_seen[version] = time.time()
         if self.labels:
-            labels = [{"request_id": request, "row": k, "label": int(t)} for k, t in enumerate(y)]
+            labels = [{"request_id": request, "row": k, "label": t} for k, t in enumerate(y)]
             self.post(connection, "/v1/feedback", {"feedback": labels})
 
     def run(self):
@@ -207,6 +223,12 @@ class Control:
 
     def retrain(self, reason="a test asks", **more):
         return self.post("/retrain", {"endpoint": "e", "reason": reason, **more})["flow"]
+
+    def register(self, path, model="m"):
+        """The number that the model file got; the first one of a model is its champion."""
+        before = self.last()
+        self.post(f"/models/{model}/versions", {"path": str(path), "reason": "by hand"})
+        return self.wait_fact("model.registered", 30, before)["data"]["version"]
 
     def flow(self, flow):
         return self.get(f"/flows/{flow}")

@@ -50,6 +50,34 @@ def linear(weights, bias=0.0):
         [numpy_helper.from_array(column, "w"), numpy_helper.from_array(np.float32([bias]), "b")])
 
 
+def brittle(weights=(4, 4, 0), fails_above=50.0, drops=False):
+    """x [batch, n] -> label INT64 [batch], probabilities FP32 [batch, 2]: a logistic model that does not
+    bear rows whose last column is above `fails_above`. Its run fails there, as one with a table does; or,
+    if it `drops`, label is a text and has no row for them."""
+    column = np.asarray(weights, dtype=np.float32).reshape(-1, 1)
+    last = np.zeros_like(column)
+    last[-1] = 1
+    constants = {"w": column, "last": last, "limit": np.float32([fails_above]), "zero": np.int64([0]),
+                 "table": np.float32([1] * (8 if drops else 1)), "far": np.int64([7]),
+                 "one": np.float32([1]), "half": np.float32([0.5]), "axis": np.int64([1])}
+    steps = [("MatMul", "x w", "xw"), ("Sigmoid", "xw", "p"), ("MatMul", "x last", "xl"),
+             ("Greater", "xl limit", "beyond"), ("Where", "beyond far zero", "place"),
+             ("Gather", "table place", "ones"), ("Mul", "p ones", "p1"), ("Sub", "one p1", "p0"),
+             ("Greater", "p1 half", "yes"), ("Squeeze", "beyond axis", "gone"), ("Not", "gone", "kept")]
+    nodes = [helper.make_node(op, inputs.split(), [output]) for op, inputs, output in steps]
+    nodes += [helper.make_node("Concat", ["p0", "p1"], ["probabilities"], axis=1),
+              helper.make_node("Cast", ["yes"], ["codes"], to=TensorProto.INT64),
+              helper.make_node("Squeeze", ["codes", "axis"], ["code" if drops else "label"])]
+    if drops:
+        nodes += [helper.make_node("LabelEncoder", ["code"], ["text"], domain="ai.onnx.ml",
+                                   keys_int64s=[0, 1], values_strings=["0", "1"], default_string="?"),
+                  helper.make_node("Compress", ["text", "kept"], ["label"], axis=0)]
+    return onnx_bytes(nodes, [value("x", TensorProto.FLOAT, "batch", len(column))],
+                      [value("label", TensorProto.STRING if drops else TensorProto.INT64, "batch"),
+                       value("probabilities", TensorProto.FLOAT, "batch", 2)],
+                      [numpy_helper.from_array(v, k) for k, v in constants.items()])
+
+
 def two_inputs():
     """a FP32 [batch], b INT64 [batch] -> sum FP32 [batch]."""
     return onnx_bytes(

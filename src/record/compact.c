@@ -90,7 +90,8 @@ static NODISCARD int look_at(struct day *d, uint64_t small_bytes, struct err *e)
     return 0;
 }
 
-/* The merged file is named after the newest part in it: later parts have later names. */
+/* The merged file is named after the newest part in it: later parts have later names. Rows of one
+ * time stay in their order: of two labels, the last one holds. */
 static NODISCARD int write_merged(const struct day *d, struct lake *l, const char *to,
                                   struct err *e)
 {
@@ -99,12 +100,14 @@ static NODISCARD int write_merged(const struct day *d, struct lake *l, const cha
     char *path;
 
     buf_init(&sql, (size_t)1 << 20);
-    buf_add_str(&sql, S("SELECT * FROM read_parquet(["));
+    buf_add_str(&sql, S("SELECT * EXCLUDE (__at) FROM (SELECT *, row_number() OVER () AS __at "
+                        "FROM read_parquet(["));
     for (size_t i = 0; i < d->small_count; i++) {
         buf_add_str(&sql, i ? S(", ") : S(""));
         lake_quote_text(&sql, str_of(path_join(d->arena, d->dir, d->small[i].p)));
     }
-    buf_add_str(&sql, S("], union_by_name=true, hive_partitioning=false) ORDER BY ts"));
+    buf_add_str(&sql, S("], union_by_name=true, hive_partitioning=false)) "
+                        "ORDER BY ts, __at"));
     if (sql.overflowed)
         return FAIL(e, RESOURCE_EXHAUSTED, "%zu small files in '%s' are too many for one merge",
                     d->small_count, d->dir);

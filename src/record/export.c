@@ -254,12 +254,13 @@ int record_training_query(const char *lake_dir, str endpoint, int64_t from_wall_
     lake_quote_text(out, records);
     buf_add_str(out, S(", union_by_name=true, hive_partitioning=true) r JOIN ("
                        "SELECT request_id, \"row\", label_text, label_number, ts FROM "
-                       "read_parquet("));
+                       "(SELECT *, row_number() OVER () AS __at FROM read_parquet("));
     lake_quote_text(out, feedback);
-    buf_add_str(out, S(", union_by_name=true) "
+    /* Feedback of one request has one time: there the last in its order is the later one. */
+    buf_add_str(out, S(", union_by_name=true)) "
                        "WHERE label_text IS NOT NULL OR label_number IS NOT NULL "
                        "QUALIFY row_number() OVER (PARTITION BY request_id, \"row\" "
-                       "ORDER BY ts DESC, event_ts DESC) = 1) f "
+                       "ORDER BY ts DESC, event_ts DESC, __at DESC) = 1) f "
                        "ON f.request_id = r.request_id AND f.\"row\" = r.\"row\" "
                        "WHERE NOT r.shadow AND r.status BETWEEN 200 AND 299 "
                        "AND (r.flags IS NULL OR NOT contains(r.flags, 'fallback'))"));

@@ -13,8 +13,7 @@ LONG = QUIET.replace("hold: 500ms", "hold: 1h")
 def failing_rollout(world, yaml, drops=False):
     """A champion that bears every input, and a version that does not."""
     project, control = world(yaml, champion=False)
-    assert control.register(project.write("fine.onnx", models.brittle(fails_above=1e6, drops=drops))) == 1
-    project.wait(lambda: control.champion() == 1, 10, "serving the first version")
+    control.begin_with(project.write("fine.onnx", models.brittle(fails_above=1e6, drops=drops)))
     return project, control, control.register(project.write("brittle.onnx", models.brittle(drops=drops)))
 
 

@@ -483,6 +483,7 @@ int file_remove(const char *path, struct err *e)
 
 static int make_dir(const char *path, struct err *e)
 {
+    char parent[PATH_MAX];
     struct stat st;
 
     if (stat(path, &st) == 0) {
@@ -492,7 +493,8 @@ static int make_dir(const char *path, struct err *e)
     }
     if (meets_fault(FILE_OP_RENAME) || (mkdir(path, DIR_PERMISSIONS) < 0 && errno != EEXIST))
         return FAIL_ERRNO(e, "make folder %s", path);
-    return 0;
+    TRY(dir_of(path, parent, e));
+    return file_sync_dir(parent, e);
 }
 
 int file_make_dirs(const char *path, struct err *e)

@@ -85,10 +85,7 @@ static NODISCARD int move_in(const struct blobs *b, const char *tmp, const char 
     struct blob_path at;
 
     TRY(locate(b, str_of(hash), &at, e));
-    if (!file_exists(at.dir)) {
-        TRY(file_make_dirs(at.dir, e));
-        TRY(file_sync_dir(b->dir, e));
-    }
+    TRY(file_make_dirs(at.dir, e));
     TRY(file_rename(tmp, at.file, e));
     return file_sync_dir(at.dir, e);
 }

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "sample.h"
 
+#include "../fault/power.h"
+
 #include <errno.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -401,7 +403,38 @@ static void death_inside_any_file_call(void)
     munmap(sh, sizeof *sh);
 }
 
+/* The power goes at the k-th sync: all that was said to be durable is there once. */
+static void power_loss_loses_nothing_flushed(void)
+{
+    struct shared *sh =
+        mmap(NULL, sizeof *sh, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    uint64_t total = 0;
+
+    for (int round = 0; round < 40; round++) {
+        char dir[64];
+        int status;
+        pid_t pid;
+
+        sample_dir(dir);
+        atomic_store(&sh->durable_count, 0);
+        fflush(NULL);
+        pid = fork();
+        if (pid == 0) {
+            power_lost_at_sync(round, (uint64_t)round);
+            alarm(10);
+            child_main(dir, sh);
+        }
+        NEED(waitpid(pid, &status, 0) == pid);
+        CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+        total += atomic_load(&sh->durable_count);
+        check_survivors(dir, atomic_load(&sh->durable_count));
+        sample_dir_done(dir);
+    }
+    CHECK(total > 500);
+    munmap(sh, sizeof *sh);
+}
+
 RUN_TESTS(T(turns_flush_seal_and_send), T(one_keeper_per_folder),
           T(a_full_disk_is_counted_and_survived), T(a_folder_limit_acts_like_a_full_disk),
           T(the_thread_keeps_up_and_sleeps), T(kill_nine_loses_nothing_flushed),
-          T(death_inside_any_file_call))
+          T(death_inside_any_file_call), T(power_loss_loses_nothing_flushed))

@@ -5,6 +5,8 @@
 #include "base/time.h"
 #include "check.h"
 
+#include "../fault/power.h"
+
 #include <errno.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -192,6 +194,77 @@ static void faults_leave_all_or_nothing(void)
     }
 }
 
+/* A plan: parts as blobs, then the file that names the newest. Says each number when it is durable. */
+static void put_plans(const char *dir, struct blobs *b, int pipe_end)
+{
+    char path[96], hash[BLOB_HASH_SIZE], part[6000];
+    struct err e;
+
+    snprintf(path, sizeof path, "%s/current", dir);
+    for (char i = 0; i < 20; i++) {
+        memset(part, 'a' + i, sizeof part);
+        if (blobs_put(b, (str){part, sizeof part}, hash, &e) ||
+            file_replace(path, str_of(hash), &e) || write(pipe_end, &i, 1) != 1)
+            _exit(1);
+    }
+    _exit(0);
+}
+
+/* What is there after the loss is whole, `current` names a blob that is there, and it is the newest
+ * that was said to be durable, or the next one. */
+static void check_plans(const char *dir, int said)
+{
+    AUTO(blobs_closep) struct blobs *b = NULL;
+    AUTO(arena_done) struct arena a = {0};
+    char path[96], blob_dir[96];
+    str *names, current, got;
+    struct err e;
+    size_t n;
+
+    snprintf(path, sizeof path, "%s/current", dir);
+    snprintf(blob_dir, sizeof blob_dir, "%s/blobs", dir);
+    NEED_OK(blobs_open(blob_dir, &b, &e), &e);
+    NEED_OK(blobs_list(b, &a, &names, &n, &e), &e);
+    CHECK((int)n >= said);
+    for (size_t i = 0; i < n; i++)
+        CHECK_OK(blobs_get(b, names[i], 10000, &a, &got, &e), &e);
+    if (said == 0 && !file_exists(path))
+        return;
+    NEED_OK(file_read_all(path, 100, &a, &current, &e), &e);
+    NEED_OK(blobs_get(b, current, 10000, &a, &got, &e), &e);
+    CHECK(got.n == 6000 && (got.p[0] - 'a' == said - 1 || got.p[0] - 'a' == said));
+}
+
+static void power_loss_leaves_what_was_said(void)
+{
+    for (int round = 0; round < 120; round++) {
+        AUTO(blobs_closep) struct blobs *b = NULL;
+        char dir[64], blob_dir[96], c;
+        int pipes[2], said = 0;
+        struct err e;
+        pid_t pid;
+
+        make_dir(dir);
+        snprintf(blob_dir, sizeof blob_dir, "%s/blobs", dir);
+        NEED_OK(blobs_open(blob_dir, &b, &e), &e);
+        NEED(pipe(pipes) == 0);
+        fflush(NULL);
+        pid = fork();
+        if (pid == 0) {
+            power_lost_at_sync(round % 40, (uint64_t)round);
+            put_plans(dir, b, pipes[1]);
+        }
+        close(pipes[1]);
+        while (read(pipes[0], &c, 1) == 1)
+            said++;
+        close(pipes[0]);
+        NEED(waitpid(pid, NULL, 0) == pid);
+        check_plans(dir, said);
+        drop_dir(dir);
+        NEED(check_failures == 0);
+    }
+}
+
 RUN_TESTS(T(what_goes_in_comes_out), T(large_files_are_streamed), T(only_hashes_are_names),
           T(damage_is_refused_and_mended), T(collecting_spares_what_is_wanted_or_young),
-          T(faults_leave_all_or_nothing))
+          T(faults_leave_all_or_nothing), T(power_loss_leaves_what_was_said))

@@ -7,6 +7,8 @@
 #include "base/time.h"
 #include "check.h"
 
+#include "../fault/power.h"
+
 #include <errno.h>
 #include <signal.h>
 #include <sys/wait.h>
@@ -484,9 +486,10 @@ static void test_sync_faults(void)
     fault_loop(FILE_OP_SYNC, FILE_FAULT_ERRNO, EIO);
 }
 
-/* The process dies at the k-th write or sync, a write being torn. What it had reported through the
- * pipe as committed is there; at most the transfer in hand is there besides. */
-static void kill_loop(enum file_op op)
+/* The process dies at the k-th write or sync, a write being torn; or (FILE_OP_ANY) the power goes at
+ * the k-th sync. What it had reported through the pipe as committed is there; at most the transfer in
+ * hand is there besides. */
+static void kill_loop(enum file_op op, uint64_t seed)
 {
     bool died = true;
 
@@ -503,7 +506,10 @@ static void kill_loop(enum file_op op)
         NEED(pipe(pipes) == 0);
         child = fork();
         if (child == 0) {
-            file_test_fault(op, k, FILE_FAULT_KILL, 0, false);
+            if (op == FILE_OP_ANY)
+                power_lost_at_sync(k, seed);
+            else
+                file_test_fault(op, k, FILE_FAULT_KILL, 0, false);
             if (open_bank(&store, &m, &e))
                 _exit(1);
             for (int i = 0; i < 4; i++)
@@ -529,12 +535,18 @@ static void kill_loop(enum file_op op)
 
 static void test_kill_at_every_write_and_sync(void)
 {
-    kill_loop(FILE_OP_WRITE);
-    kill_loop(FILE_OP_SYNC);
+    kill_loop(FILE_OP_WRITE, 0);
+    kill_loop(FILE_OP_SYNC, 0);
+}
+
+static void test_power_loss_at_every_sync(void)
+{
+    for (uint64_t seed = 1; seed <= 10; seed++)
+        kill_loop(FILE_OP_ANY, seed);
 }
 
 RUN_TESTS(T(test_values), T(test_statement_cache), T(test_transactions), T(test_errors),
           T(test_second_writer_is_refused), T(test_busy_writer), T(test_watchers), T(test_kv),
           T(test_upgrade_from_every_schema), T(test_foreign_schema_is_refused),
           T(test_damaged_file), T(test_write_faults), T(test_sync_faults),
-          T(test_kill_at_every_write_and_sync))
+          T(test_kill_at_every_write_and_sync), T(test_power_loss_at_every_sync))

@@ -229,6 +229,12 @@ void power_lost_at_sync(int64_t k, uint64_t seed)
     syncs_left = k;
 }
 
+void power_lost_now(void)
+{
+    pthread_mutex_lock(&lock);
+    lose();
+}
+
 /* --- What the C library would do -------------------------------------------------------------- */
 
 #define NOTED(call, ...)                    \

@@ -10,3 +10,5 @@
 #include <stdint.h>
 
 void power_lost_at_sync(int64_t k, uint64_t seed);
+/* The same at once, for what ends without a sync. */
+void power_lost_now(void);

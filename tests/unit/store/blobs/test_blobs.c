@@ -207,7 +207,7 @@ static void put_plans(const char *dir, struct blobs *b, int pipe_end)
             file_replace(path, str_of(hash), &e) || write(pipe_end, &i, 1) != 1)
             _exit(1);
     }
-    _exit(0);
+    power_lost_now();
 }
 
 /* What is there after the loss is whole, `current` names a blob that is there, and it is the newest

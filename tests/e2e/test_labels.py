@@ -11,7 +11,7 @@ import requests
 from loop import QUIET, rows, truth
 
 ROWS = 20
-PATIENT = (QUIET.replace("    cooldown: 0s\n", "    cooldown: 0s\n    require: {min_labels: 400, wait: 60s}\n")
+PATIENT = (QUIET.replace("    cooldown: 0s\n", "    cooldown: 0s\n    require: {min_labels: 400, wait: 1m}\n")
            .replace("      min_rows: 500\n", "      min_rows: 100\n      include_dataset: false\n"))
 
 

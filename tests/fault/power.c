@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A disk that forgets. The program's own definitions of write, ftruncate, fsync, open, rename and the
- * like stand before those of the C library, also for libraries such as SQLite, and note what each
- * call changes together with what was there. A sync forgets the notes of its file; a sync of a folder
- * forgets those of the names in it. When the power goes, the notes that are left are undone, newest
- * first: page by page, each with the chance that this run has drawn, the sizes of files, and of the
- * names of a folder the newest so-many.
+ * A disk that forgets. The program's own definitions of write, ftruncate, fsync, open, rename and
+ * the like stand before those of the C library, also for libraries such as SQLite, and note what
+ * each call changes together with what was there. A sync forgets the notes of its file; a sync of a
+ * folder forgets those of the names in it. When the power goes, the notes that are left are undone,
+ * newest first: page by page, each with the chance that this run has drawn, the sizes of files, and
+ * of the names of a folder the newest so-many.
  *
- * Stricter than most file systems: a file's own sync does not make its name durable. Milder than the
- * worst disk: what was synced is safe, and a page is never a mixture of two writes' halves.
+ * Stricter than most file systems: a file's own sync does not make its name durable. Milder than
+ * the worst disk: what was synced is safe, and a page is never a mixture of two writes' halves.
  */
 #include "power.h"
 
@@ -164,8 +164,8 @@ static void undo(const struct note *x)
     }
 }
 
-/* Bytes first, while the names by which files were written still lead to them: a rename that was not
- * undone yet is followed. */
+/* Bytes first, while the names by which files were written still lead to them: a rename that was
+ * not undone yet is followed. */
 static const char *name_now(const struct note *x)
 {
     const char *path = x->path;
@@ -237,14 +237,14 @@ void power_lost_now(void)
 
 /* --- What the C library would do -------------------------------------------------------------- */
 
-#define NOTED(call, ...)                    \
-    do {                                    \
-        if (syncs_left >= 0) {              \
-            pthread_mutex_lock(&lock);      \
-            __VA_ARGS__;                    \
-            pthread_mutex_unlock(&lock);    \
-        }                                   \
-        return call;                        \
+#define NOTED(call, ...)                 \
+    do {                                 \
+        if (syncs_left >= 0) {           \
+            pthread_mutex_lock(&lock);   \
+            __VA_ARGS__;                 \
+            pthread_mutex_unlock(&lock); \
+        }                                \
+        return call;                     \
     } while (0)
 
 ssize_t write(int fd, const void *p, size_t n)
@@ -317,9 +317,8 @@ int rename(const char *from, const char *to)
 {
     struct note *x;
 
-    NOTED((int)syscall(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, 0),
-          x = note_name(RENAMED, to); keep_file(x, to);
-          snprintf(x->from, sizeof(x->from), "%s", from));
+    NOTED((int)syscall(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, 0), x = note_name(RENAMED, to);
+          keep_file(x, to); snprintf(x->from, sizeof(x->from), "%s", from));
 }
 
 int unlink(const char *path)

@@ -194,7 +194,8 @@ static void faults_leave_all_or_nothing(void)
     }
 }
 
-/* A plan: parts as blobs, then the file that names the newest. Says each number when it is durable. */
+/* A plan: parts as blobs, then the file that names the newest. Says each number when it is durable.
+ */
 static void put_plans(const char *dir, struct blobs *b, int pipe_end)
 {
     char path[96], hash[BLOB_HASH_SIZE], part[6000];

@@ -486,9 +486,9 @@ static void test_sync_faults(void)
     fault_loop(FILE_OP_SYNC, FILE_FAULT_ERRNO, EIO);
 }
 
-/* The process dies at the k-th write or sync, a write being torn; or (FILE_OP_ANY) the power goes at
- * the k-th sync, or at the end. What it had reported through the pipe as committed is there; at most the transfer in
- * hand is there besides. */
+/* The process dies at the k-th write or sync, a write being torn; or (FILE_OP_ANY) the power goes
+ * at the k-th sync, or at the end. What it had reported through the pipe as committed is there; at
+ * most the transfer in hand is there besides. */
 static void kill_loop(enum file_op op, uint64_t seed)
 {
     bool died = true;

@@ -79,6 +79,8 @@ struct json *json_set_str(struct arena *a, struct json *object, str key, str v);
 struct json *json_set_int(struct arena *a, struct json *object, str key, int64_t v);
 struct json *json_set_real(struct arena *a, struct json *object, str key, double v);
 struct json *json_set_bool(struct arena *a, struct json *object, str key, bool v);
+/* Leaves a number that is not finite out: a reader need not tell null from zero. NULL then. */
+struct json *json_set_finite(struct arena *a, struct json *object, str key, double v);
 struct json *json_copy(struct arena *a, const struct json *node); /* deep, strings too */
 /* Member order is free; numbers compare by value: 1 equals 1.0. */
 bool json_equal(const struct json *a, const struct json *b);
@@ -114,6 +116,7 @@ void jo_kstr(struct json_out *o, str key, str v);
 void jo_kint(struct json_out *o, str key, int64_t v);
 void jo_kreal(struct json_out *o, str key, double v);
 void jo_kbool(struct json_out *o, str key, bool v);
+void jo_kfinite(struct json_out *o, str key, double v); /* nothing when it is not finite */
 
 /* A string with quotes and escapes, appended. */
 void json_escape(struct buf *out, str s);

@@ -348,6 +348,11 @@ struct json *json_set_real(struct arena *a, struct json *object, str key, double
     return json_set(object, key, json_new_real(a, v));
 }
 
+struct json *json_set_finite(struct arena *a, struct json *object, str key, double v)
+{
+    return isfinite(v) ? json_set_real(a, object, key, v) : NULL;
+}
+
 struct json *json_set_bool(struct arena *a, struct json *object, str key, bool v)
 {
     return json_set(object, key, json_new_bool(a, v));

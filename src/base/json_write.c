@@ -293,3 +293,9 @@ void jo_kbool(struct json_out *o, str key, bool v)
     jo_key(o, key);
     jo_bool(o, v);
 }
+
+void jo_kfinite(struct json_out *o, str key, double v)
+{
+    if (isfinite(v))
+        jo_kreal(o, key, v);
+}

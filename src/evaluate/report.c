@@ -3,21 +3,12 @@
 
 #include "base/mem.h"
 
-#include <math.h>
-
-/* Undefined figures are left out, not written as null: a reader need not tell them from zero. */
-static void set_real(struct arena *a, struct json *to, str key, double v)
-{
-    if (isfinite(v))
-        json_set_real(a, to, key, v);
-}
-
 static struct json *metrics_json(const double *metrics, struct arena *a)
 {
     struct json *to = json_new_object(a);
 
     for (size_t i = 0; i < EVAL_METRIC_COUNT; i++)
-        set_real(a, to, str_of(eval_metric_name((enum eval_metric)i)), metrics[i]);
+        json_set_finite(a, to, str_of(eval_metric_name((enum eval_metric)i)), metrics[i]);
     return to;
 }
 
@@ -62,9 +53,9 @@ static void set_per_class(const struct eval_result *r, struct json *to, struct a
         json_set_int(a, item, S("support"), s->support);
         if (!s->defined)
             continue;
-        set_real(a, item, S("precision"), s->precision);
-        set_real(a, item, S("recall"), s->recall);
-        set_real(a, item, S("f1"), s->f1);
+        json_set_finite(a, item, S("precision"), s->precision);
+        json_set_finite(a, item, S("recall"), s->recall);
+        json_set_finite(a, item, S("f1"), s->f1);
     }
 }
 
@@ -107,10 +98,10 @@ static void set_judgement(const struct eval_judgement *j, struct json *to, struc
         struct json *item = json_push(list, json_new_object(a));
 
         json_set_str(a, item, S("name"), g->name);
-        set_real(a, item, S("value"), g->value);
-        set_real(a, item, S("threshold"), g->threshold);
-        set_real(a, item, S("champion"), g->champion);
-        set_real(a, item, S("ln_evidence"), g->ln_evidence);
+        json_set_finite(a, item, S("value"), g->value);
+        json_set_finite(a, item, S("threshold"), g->threshold);
+        json_set_finite(a, item, S("champion"), g->champion);
+        json_set_finite(a, item, S("ln_evidence"), g->ln_evidence);
         json_set_bool(a, item, S("higher_is_better"), g->higher_is_better);
         json_set_bool(a, item, S("passed"), g->passed);
         json_set_bool(a, item, S("mandatory"), g->mandatory);

@@ -470,8 +470,7 @@ static void guard_json(const struct judgement *j, int g, struct json *to, struct
 {
     json_set_str(a, to, S("guard"), str_of(names[g]));
     json_set_str(a, to, S("verdict"), str_of(verdict_name(j->guards[g])));
-    if (isfinite(j->values[g]))
-        json_set_real(a, to, S("value"), j->values[g]);
+    json_set_finite(a, to, S("value"), j->values[g]);
     json_set_real(a, to, S("limit"), j->limits[g]);
     if (isfinite(j->ln_evidence[g])) {
         json_set_real(a, to, S("ln_evidence"), j->ln_evidence[g]);

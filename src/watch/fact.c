@@ -53,30 +53,24 @@ size_t monitor_rank(const struct monitor *mo, struct drift_suspect ret[SUSPECTS_
 
 /* --- Words ------------------------------------------------------------------------------------ */
 
-static void set_finite(struct arena *a, struct json *to, const char *key, double v)
-{
-    if (isfinite(v))
-        json_set_real(a, to, str_of(key), v);
-}
-
 static void set_sizes(const struct watch_column *c, const struct distance *d, struct json *o,
                       struct arena *a)
 {
     json_set_int(a, o, S("n"), (int64_t)d->rows);
-    set_finite(a, o, "psi", d->psi);
-    set_finite(a, o, "psi_null", d->psi_null);
-    set_finite(a, o, "ks", d->ks);
-    set_finite(a, o, "ks_p", d->ks_p);
-    set_finite(a, o, "js", d->js);
-    set_finite(a, o, "kl", d->kl);
-    set_finite(a, o, "wasserstein_sd", d->wasserstein);
-    set_finite(a, o, "mean_delta_sd", d->mean_delta_sd);
-    set_finite(a, o, "variance_ratio", d->variance_ratio);
-    set_finite(a, o, "missing_delta", d->missing_delta);
-    set_finite(a, o, "outside_delta", d->outside_delta);
+    json_set_finite(a, o, S("psi"), d->psi);
+    json_set_finite(a, o, S("psi_null"), d->psi_null);
+    json_set_finite(a, o, S("ks"), d->ks);
+    json_set_finite(a, o, S("ks_p"), d->ks_p);
+    json_set_finite(a, o, S("js"), d->js);
+    json_set_finite(a, o, S("kl"), d->kl);
+    json_set_finite(a, o, S("wasserstein_sd"), d->wasserstein);
+    json_set_finite(a, o, S("mean_delta_sd"), d->mean_delta_sd);
+    json_set_finite(a, o, S("variance_ratio"), d->variance_ratio);
+    json_set_finite(a, o, S("missing_delta"), d->missing_delta);
+    json_set_finite(a, o, S("outside_delta"), d->outside_delta);
     if (c->spec.kind == CELLS_CATEGORICAL) {
-        set_finite(a, o, "chi2", d->chi2.statistic);
-        set_finite(a, o, "chi2_p", d->chi2.p);
+        json_set_finite(a, o, S("chi2"), d->chi2.statistic);
+        json_set_finite(a, o, S("chi2_p"), d->chi2.p);
     }
 }
 
@@ -91,8 +85,8 @@ static struct json *suspect_json(const struct monitor *mo, const struct drift_su
     json_set_str(a, o, S("change"),
                  edetector_template_text(a, &c->bank.template[r->suspect.template]));
     json_set_bool(a, o, S("selected"), r->suspect.selected);
-    set_finite(a, o, "evidence", r->suspect.evidence);
-    set_finite(a, o, "impact", c->is_output ? NAN : r->impact);
+    json_set_finite(a, o, S("evidence"), r->suspect.evidence);
+    json_set_finite(a, o, S("impact"), c->is_output ? NAN : r->impact);
     json_set_int(a, o, S("rows_ago"), (int64_t)r->suspect.rows_ago);
     set_sizes(c, &r->dist, o, a);
     json_set_str(a, o, S("severity"),
@@ -199,8 +193,8 @@ static void set_what(const struct monitor *mo, const struct drift_event *ev,
                                              : S("feature"));
     json_set_str(a, o, S("metric"), str_of(ev->metric));
     json_set_str(a, o, S("statistic"), str_of(ev->metric));
-    set_finite(a, o, "value", ev->value);
-    set_finite(a, o, "threshold", ev->threshold);
+    json_set_finite(a, o, S("value"), ev->value);
+    json_set_finite(a, o, S("threshold"), ev->threshold);
     json_set_int(a, o, S("consecutive"), ev->consecutive);
 }
 
@@ -208,8 +202,8 @@ static void set_labels(const struct monitor *mo, struct json *o, struct arena *a
 {
     if (!mo->label_reference)
         return;
-    set_finite(a, o, "reference_error_rate", mo->label_ref_risk);
-    set_finite(a, o, "recent_error_rate", monitor_recent_risk(mo));
+    json_set_finite(a, o, S("reference_error_rate"), mo->label_ref_risk);
+    json_set_finite(a, o, S("recent_error_rate"), monitor_recent_risk(mo));
     json_set_int(a, o, S("recent_labels"), mo->recent_labels);
 }
 
@@ -238,7 +232,7 @@ static struct json *data_json(const struct monitor *mo, const struct drift_event
     json_set_bool(a, o, S("labels_worse"), story->labels);
     json_set_int(a, o, S("n"), sample(mo, ev, list, n));
     json_set_int(a, o, S("rows"), (int64_t)mo->rows);
-    set_finite(a, o, "rows_per_s", mo->rate);
+    json_set_finite(a, o, S("rows_per_s"), mo->rate);
     set_counts(mo, features_moved, outputs_moved, o, a);
     set_times(mo, ev, story, o, a);
     set_labels(mo, o, a);

@@ -5,29 +5,23 @@
 
 static const char *const state_names[] = {"warming", "ok", "drifting"};
 
-static void put_finite(struct json_out *o, str key, double v)
-{
-    if (isfinite(v))
-        jo_kreal(o, key, v);
-}
-
 static void write_sizes(const struct watch_column *c, const struct distance *d, struct json_out *o)
 {
     jo_kint(o, S("n"), (int64_t)d->rows);
-    put_finite(o, S("psi"), d->psi);
-    put_finite(o, S("psi_null"), d->psi_null);
-    put_finite(o, S("ks"), d->ks);
-    put_finite(o, S("ks_p"), d->ks_p);
-    put_finite(o, S("js"), d->js);
-    put_finite(o, S("kl"), d->kl);
-    put_finite(o, S("wasserstein_sd"), d->wasserstein);
-    put_finite(o, S("mean_delta_sd"), d->mean_delta_sd);
-    put_finite(o, S("variance_ratio"), d->variance_ratio);
-    put_finite(o, S("missing_delta"), d->missing_delta);
-    put_finite(o, S("outside_delta"), d->outside_delta);
+    jo_kfinite(o, S("psi"), d->psi);
+    jo_kfinite(o, S("psi_null"), d->psi_null);
+    jo_kfinite(o, S("ks"), d->ks);
+    jo_kfinite(o, S("ks_p"), d->ks_p);
+    jo_kfinite(o, S("js"), d->js);
+    jo_kfinite(o, S("kl"), d->kl);
+    jo_kfinite(o, S("wasserstein_sd"), d->wasserstein);
+    jo_kfinite(o, S("mean_delta_sd"), d->mean_delta_sd);
+    jo_kfinite(o, S("variance_ratio"), d->variance_ratio);
+    jo_kfinite(o, S("missing_delta"), d->missing_delta);
+    jo_kfinite(o, S("outside_delta"), d->outside_delta);
     if (c->spec.kind == CELLS_CATEGORICAL) {
-        put_finite(o, S("chi2"), d->chi2.statistic);
-        put_finite(o, S("chi2_p"), d->chi2.p);
+        jo_kfinite(o, S("chi2"), d->chi2.statistic);
+        jo_kfinite(o, S("chi2_p"), d->chi2.p);
     }
 }
 
@@ -44,7 +38,7 @@ static void write_column(const struct monitor *mo, uint32_t i, struct json_out *
     jo_kstr(o, S("feature"), c->name);
     jo_kstr(o, S("role"), c->is_output ? S("output") : S("feature"));
     jo_kbool(o, S("ignored"), c->ignored);
-    put_finite(o, S("evidence"),
+    jo_kfinite(o, S("evidence"),
                judged ? edetector_evidence(&c->bank, &mo->detect.detectors[i]) : NAN);
     write_sizes(c, &d, o);
     jo_kint(o, S("windows_over"), c->last.streak);
@@ -61,10 +55,10 @@ static void write_labels(const struct monitor *mo, struct json_out *o)
     if (mo->label_reference) {
         jo_kreal(o, S("reference_error_rate"), mo->label_ref_risk);
         jo_kreal(o, S("bound"), mo->labels.m0);
-        put_finite(o, S("evidence"), betting_evidence(&mo->labels));
-        put_finite(o, S("budget_rows"), mo->labels.budget_rows);
+        jo_kfinite(o, S("evidence"), betting_evidence(&mo->labels));
+        jo_kfinite(o, S("budget_rows"), mo->labels.budget_rows);
     }
-    put_finite(o, S("recent_error_rate"), monitor_recent_risk(mo));
+    jo_kfinite(o, S("recent_error_rate"), monitor_recent_risk(mo));
     jo_object_end(o);
 }
 
@@ -89,8 +83,8 @@ static void write_evidence(const struct monitor *mo, struct json_out *o)
     jo_kint(o, S("alarms"), (int64_t)mo->alarms);
     jo_kreal(o, S("rows_per_s"), mo->rate);
     if (mo->detecting) {
-        put_finite(o, S("evidence"), edetector_endpoint_evidence(&mo->detect));
-        put_finite(o, S("budget_rows"), mo->detect.budget_rows);
+        jo_kfinite(o, S("evidence"), edetector_endpoint_evidence(&mo->detect));
+        jo_kfinite(o, S("budget_rows"), mo->detect.budget_rows);
     }
     if (mo->cfg.rows <= 0)
         jo_kreal(o, S("false_alarm_every_s"), mo->cfg.one_in_s);

@@ -77,6 +77,9 @@ static void test_building(void)
 
     json_set_str(&arena, o, S("a"), S("x"));
     json_set_real(&arena, o, S("b"), 0.5);
+    CHECK(!json_set_finite(&arena, o, S("left out"), -INFINITY));
+    CHECK(!json_set_finite(&arena, o, S("left out"), NAN));
+    CHECK(json_set_finite(&arena, o, S("b"), 0.5));
     json_set_bool(&arena, o, S("c"), true);
     json_set(o, S("list"), list);
     json_push(list, json_new_null(&arena));

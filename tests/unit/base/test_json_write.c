@@ -95,6 +95,9 @@ static void test_streaming(void)
     jo_kint(&o, S("i"), INT64_MIN);
     jo_kreal(&o, S("r"), 0.25);
     jo_kreal(&o, S("nan"), NAN);
+    jo_kfinite(&o, S("left out"), NAN);
+    jo_kfinite(&o, S("left out"), INFINITY);
+    jo_kfinite(&o, S("f"), 0.5);
     jo_kbool(&o, S("b"), false);
     jo_key(&o, S("empty"));
     jo_array(&o);
@@ -115,9 +118,9 @@ static void test_streaming(void)
     jo_array_end(&o);
     jo_object_end(&o);
     CHECK_INT(o.depth, 0);
-    CHECK_STR(buf_str(&b),
-              S("{\"s\":\"v\\n\",\"i\":-9223372036854775808,\"r\":0.25,\"nan\":null,\"b\":false,"
-                "\"empty\":[],\"list\":[1,null,{},[\"x\",true],{\"raw\":1},5,1.5]}"));
+    CHECK_STR(buf_str(&b), S("{\"s\":\"v\\n\",\"i\":-9223372036854775808,\"r\":0.25,\"nan\":null,"
+                             "\"f\":0.5,\"b\":false,"
+                             "\"empty\":[],\"list\":[1,null,{},[\"x\",true],{\"raw\":1},5,1.5]}"));
     CHECK_OK(json_parse(buf_str(&b), &a, &root, &e), &e);
 }
 

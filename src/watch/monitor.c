@@ -19,7 +19,10 @@
  * The budget in rows of a budget given in time is the endpoint's rate times that time; its versions
  * alarm each on rows of their own, so together no oftener than once in that time. The rate is a
  * decaying mean over all gateways. Gaps count as RATE_GAP_S at most, so that a night without
- * traffic does not make the first minutes of the morning cheap.
+ * traffic does not make the first minutes of the morning cheap. It moves with digests alone: a
+ * pause must not shrink the budget under evidence that was gathered at the rate before it. People
+ * ask something else, whether there is traffic now: what reports show is a mean over RATE_LATELY_S,
+ * and 0 once nothing came for as long.
  *
  * Labels: a correction changes the count of errors without a label that joined, and may concern any
  * earlier row. Only errors that must belong to labels of this very digest are bet on, which can
@@ -33,6 +36,7 @@
 #define RATE_MEMORY_S 600.0
 #define RATE_GAP_S 60.0
 #define RATE_LEAST_S 0.1  /* the first digest is not one instant */
+#define RATE_LATELY_S 5.0 /* what people call now */
 #define BUDGET_LEAST 100  /* rows */
 #define SHARE_LABELS 0.25 /* of the budget, where columns are watched too */
 #define LABEL_MEMORY 2000 /* labels over which the recent error rate is taken */
@@ -49,6 +53,21 @@ static void measure_rate(struct monitor *mo, uint64_t rows, double span_s, int64
     mo->rate_rows = mo->rate_rows * keep + (double)rows;
     mo->rate_s = mo->rate_s * keep + s;
     mo->rate = mo->rate_rows / MAX(mo->rate_s, RATE_LEAST_S);
+    mo->lately_rows = mo->lately_rows * exp(-s / RATE_LATELY_S) + (double)rows;
+}
+
+/* The sum of a steady rate r over decaying weights is r * RATE_LATELY_S * (1 - exp(-age /
+ * RATE_LATELY_S)), age being that of the monitor. */
+double monitor_rate_lately(const struct monitor *mo, int64_t mono_ns)
+{
+    double quiet_s = (double)(mono_ns - mo->rows_mono_ns) / 1e9;
+    double since_s = (double)(mono_ns - mo->last_mono_ns) / 1e9;
+    double age_s = (double)(mono_ns - mo->made_mono_ns) / 1e9;
+    double weights = RATE_LATELY_S * -expm1(-MAX(age_s, 1.0) / RATE_LATELY_S);
+
+    if (!mo->rows_mono_ns || quiet_s >= RATE_LATELY_S)
+        return 0;
+    return mo->lately_rows * exp(-since_s / RATE_LATELY_S) / weights;
 }
 
 static void set_budgets(struct monitor *mo, double other_rate)

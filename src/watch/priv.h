@@ -77,6 +77,7 @@ struct monitor {
     uint64_t rows, alarms;
     double rate;              /* rows per second of this version */
     double rate_rows, rate_s; /* decaying sums behind it */
+    double lately_rows;       /* the same, of the last seconds: what people are shown */
     uint64_t block_rows[BLOCKS_KEPT];
     uint32_t block_at;            /* next place in the rings */
     int64_t made_mono_ns;         /* when the monitor was made */
@@ -124,6 +125,9 @@ void monitor_windows(struct monitor *mo, const struct digest_series *s, int64_t 
                      struct window_sum *ret);
 /* PSI less what chance alone gives with so few rows; never below 0. What bands are applied to. */
 double drift_psi_excess(const struct cells_spec *spec, uint64_t rows, double psi);
+
+/* Rows per second of the last seconds, for people; 0 soon after the traffic has ended. */
+double monitor_rate_lately(const struct monitor *mo, int64_t mono_ns);
 
 /* The list of a watch, for the report. */
 const struct monitor *watch_first(const struct watch *w);

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "base/time.h"
 #include "watch/priv.h"
 
 #include <math.h>
@@ -81,7 +82,7 @@ static void write_evidence(const struct monitor *mo, struct json_out *o)
 {
     jo_kint(o, S("rows"), (int64_t)mo->rows);
     jo_kint(o, S("alarms"), (int64_t)mo->alarms);
-    jo_kreal(o, S("rows_per_s"), mo->rate);
+    jo_kreal(o, S("rows_per_s"), monitor_rate_lately(mo, time_mono_ns()));
     if (mo->detecting) {
         jo_kfinite(o, S("evidence"), edetector_endpoint_evidence(&mo->detect));
         jo_kfinite(o, S("budget_rows"), mo->detect.budget_rows);

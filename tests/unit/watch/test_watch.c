@@ -574,6 +574,43 @@ static void test_gaps(void)
     end();
 }
 
+static double shown_rate(void)
+{
+    AUTO(arena_done) struct arena a = {0};
+    AUTO(buf_done) struct buf out;
+    struct json *root;
+    struct json_out o;
+
+    buf_init(&out, 1 << 20);
+    jo_begin(&o, &out);
+    watch_report(w, S("pay"), &o);
+    if (!CHECK_OK(json_parse(buf_str(&out), &a, &root, &e), &e))
+        return NAN;
+    return real(json_at(json_get(root, S("monitors")), 0), "rows_per_s");
+}
+
+/* What people see ends with the traffic; what sets the budget does not. */
+static void test_shown_rate(void)
+{
+    double budget_rate;
+
+    begin();
+    run(CLEAN, 8);
+    CHECK_NEAR(shown_rate(), 2300, 350);
+    run(CLEAN, 200);
+    CHECK_NEAR(shown_rate(), 2300, 100);
+    budget_rate = watch_first(w)->rate;
+    time_test_advance(2 * NS_PER_S);
+    CHECK(shown_rate() < 1700);
+    time_test_advance(4 * NS_PER_S);
+    CHECK_NEAR(shown_rate(), 0, 0);
+    CHECK_NEAR(watch_first(w)->rate, budget_rate, 0);
+    time_test_advance(60 * NS_PER_S);
+    run(CLEAN, 80);
+    CHECK_NEAR(shown_rate(), 2300, 350);
+    end();
+}
+
 static void test_report(void)
 {
     AUTO(arena_done) struct arena a = {0};
@@ -603,4 +640,4 @@ RUN_TESTS(T(test_clean_traffic_is_quiet), T(test_shift_is_found_and_clears), T(t
           T(test_labels_worsen_during_a_drift), T(test_corrections_are_no_evidence),
           T(test_negative_counts), T(test_two_versions_share_a_budget), T(test_settings),
           T(test_unwatched_versions), T(test_columns_that_do_not_match), T(test_clock_steps),
-          T(test_thin_traffic), T(test_gaps), T(test_report))
+          T(test_thin_traffic), T(test_gaps), T(test_shown_rate), T(test_report))

@@ -191,37 +191,6 @@ static double text_index(struct out_column *c, str text, struct arena *a)
     return c->text_count++;
 }
 
-static double number_at(const struct tensor *t, size_t i)
-{
-    const void *p = t->data;
-
-    switch (t->spec->datatype) {
-    case TENSOR_FP32:
-        return (double)((const float *)p)[i];
-    case TENSOR_FP64:
-        return ((const double *)p)[i];
-    case TENSOR_INT64:
-        return (double)((const int64_t *)p)[i];
-    case TENSOR_INT32:
-        return (double)((const int32_t *)p)[i];
-    case TENSOR_INT16:
-        return (double)((const int16_t *)p)[i];
-    case TENSOR_INT8:
-        return (double)((const int8_t *)p)[i];
-    case TENSOR_UINT64:
-        return (double)((const uint64_t *)p)[i];
-    case TENSOR_UINT32:
-        return (double)((const uint32_t *)p)[i];
-    case TENSOR_UINT16:
-        return (double)((const uint16_t *)p)[i];
-    case TENSOR_BOOL:
-    case TENSOR_UINT8:
-        return (double)((const uint8_t *)p)[i];
-    default:
-        return NAN;
-    }
-}
-
 static double answer_at(struct run *r, struct out_column *c, size_t row)
 {
     const struct tensor *t = &r->slot->outputs[c->tensor];
@@ -229,7 +198,7 @@ static double answer_at(struct run *r, struct out_column *c, size_t row)
 
     if (t->spec->datatype == TENSOR_BYTES)
         return text_index(c, ((const str *)t->data)[at], r->a);
-    return number_at(t, at);
+    return tensor_number_at(t, at);
 }
 
 static NODISCARD int check_outputs(const struct run *r, uint32_t rows, struct err *e)

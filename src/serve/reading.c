@@ -9,41 +9,6 @@
 #include <math.h>
 #include <stdio.h>
 
-double tensor_number_at(const struct tensor *t, size_t i)
-{
-    const void *p = t->data;
-
-    switch (t->spec->datatype) {
-    case TENSOR_FP32:
-        return (double)((const float *)p)[i];
-    case TENSOR_FP64:
-        return ((const double *)p)[i];
-    case TENSOR_INT64:
-        return (double)((const int64_t *)p)[i];
-    case TENSOR_INT32:
-        return (double)((const int32_t *)p)[i];
-    case TENSOR_BOOL:
-    case TENSOR_UINT8:
-        return (double)((const uint8_t *)p)[i];
-    case TENSOR_INT8:
-        return (double)((const int8_t *)p)[i];
-    case TENSOR_INT16:
-        return (double)((const int16_t *)p)[i];
-    case TENSOR_UINT16:
-        return (double)((const uint16_t *)p)[i];
-    case TENSOR_UINT32:
-        return (double)((const uint32_t *)p)[i];
-    case TENSOR_UINT64:
-        return (double)((const uint64_t *)p)[i];
-    case TENSOR_FP16:
-        return (double)tensor_fp16_widen(((const uint16_t *)p)[i]);
-    case TENSOR_BF16:
-        return (double)tensor_bf16_widen(((const uint16_t *)p)[i]);
-    default:
-        return NAN;
-    }
-}
-
 static size_t row_elements(const struct tensor *t)
 {
     return t->rank && t->shape[0] > 0 ? t->count / (size_t)t->shape[0] : t->count;

@@ -85,3 +85,5 @@ float tensor_bf16_widen(uint16_t bits);
 /* Stores a number as one element of a numeric or boolean type. False, with nothing promised about
  * *to, when it does not fit: out of range, not integral, infinite, not 0 or 1; NaN fits floats. */
 NODISCARD bool tensor_put_number(enum tensor_type type, void *to, double value);
+/* Element i as a number; half floats are widened; NaN for a text. */
+double tensor_number_at(const struct tensor *t, size_t i);

@@ -177,7 +177,7 @@ void conn_answer_error(struct conn *c, const struct err *e)
     if (c->pending)
         turn_flush(c->l);
     to = answer_begin(c);
-    infer_error_write(to, str_of(e->msg));
+    infer_error_write(to, e);
     conn_answer(c, code_http_status(e->code), "application/json", buf_str(to));
 }
 
@@ -209,7 +209,7 @@ RUNS_ON(on_loop) static bool is_held(struct conn *c)
         c->out.n = c->hold_from;
         conn_write_response(c, 503, "application/json", STR_NULL, 0, false,
                             S("{\"error\":\"the record of the answer could not be stored: the "
-                              "disk refused it\"}"));
+                              "disk refused it\",\"code\":\"UNAVAILABLE\"}"));
     }
     return false;
 }
@@ -564,7 +564,8 @@ static void sweep_one(struct conn *c, const struct gateway_config *cfg, int64_t 
     } else if (c->request_ns && now_ns - c->request_ns > cfg->request_timeout_ns && !c->closing) {
         touch(c);
         conn_write_response(c, 408, "application/json", STR_NULL, 0, false,
-                            S("{\"error\":\"the request did not arrive in time\"}"));
+                            S("{\"error\":\"the request did not arrive in time\","
+                              "\"code\":\"DEADLINE_EXCEEDED\"}"));
     } else if (now_ns - c->active_ns > cfg->idle_timeout_ns) {
         touch(c);
         drop_output(c);

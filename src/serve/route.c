@@ -69,7 +69,7 @@ RUNS_ON(on_loop) static void not_found(struct conn *c, bool other_method)
         (void)FAIL(&e, NOT_FOUND, "no such path: " STR_F, STR_A(str_take(c->req.path, 128)));
     if (c->pending)
         turn_flush(c->l);
-    infer_error_write(answer_begin(c), str_of(e.msg));
+    infer_error_write(answer_begin(c), &e);
     conn_answer(c, other_method ? 405 : 404, "application/json", buf_str(&c->l->body));
 }
 
@@ -214,6 +214,6 @@ void exchange_refuse(struct conn *c, struct served_endpoint *ep, const struct er
     }
     if (c->pending)
         turn_flush(c->l);
-    infer_error_write(answer_begin(c), str_of(e->msg));
+    infer_error_write(answer_begin(c), e);
     conn_answer(c, status, "application/json", buf_str(&c->l->body));
 }

@@ -316,7 +316,7 @@ static int exchange_write(struct serve_loop *l, struct exchange *x, const struct
         e->code = CODE_DEADLINE_EXCEEDED;
     x->json_bytes = 0;
     buf_clear(&l->body);
-    infer_error_write(&l->body, str_of(e->msg));
+    infer_error_write(&l->body, e);
     return (int)e->code;
 }
 

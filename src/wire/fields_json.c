@@ -17,6 +17,7 @@
 
 #include "base/json.h"
 #include "wire/json_scan.h"
+#include "wire/tensor_json.h"
 
 #include <math.h>
 
@@ -447,10 +448,7 @@ void fields_error_write(struct buf *to, const struct fields_request *request, co
     struct json_out o;
 
     buf_init(&words, 1 << 16);
-    jo_begin(&o, to);
-    jo_object(&o);
-    jo_kstr(&o, S("error"), str_of(e->msg));
-    jo_kstr(&o, S("code"), str_of(code_name(e->code)));
+    infer_error_begin(&o, to, e);
     if (request->problem_count) {
         jo_kint(&o, S("problems"), request->problem_count);
         jo_key(&o, S("fields"));

@@ -235,7 +235,7 @@ void http1_write_head(struct buf *out, int status, str content_type, uint64_t co
                       bool keep_alive, str extra);
 /* "Name: value\r\n"; false, and nothing appended, when the value holds a control character. */
 NODISCARD bool http1_write_field(struct buf *out, str name, str value);
-/* A whole answer {"error":"reason"} with Connection: close. */
+/* A whole answer {"error":"reason","code":"INVALID_ARGUMENT"} with Connection: close. */
 void http1_write_refusal(struct buf *out, enum http1_refusal r);
 void http1_write_chunk(struct buf *out, str data); /* nothing for an empty one */
 void http1_write_last_chunk(struct buf *out);

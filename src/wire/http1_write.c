@@ -124,15 +124,27 @@ bool http1_write_field(struct buf *out, str name, str value)
     return true;
 }
 
+static enum code refusal_code(int status)
+{
+    if (status == 413 || status == 414 || status == 431)
+        return CODE_RESOURCE_EXHAUSTED;
+    return status >= 500 ? CODE_UNIMPLEMENTED : CODE_INVALID_ARGUMENT;
+}
+
+/* Reasons and names of codes hold nothing that JSON escapes. */
 void http1_write_refusal(struct buf *out, enum http1_refusal r)
 {
-    str reason = http1_refusal_reason(r);
-    static const str open = S_INIT("{\"error\":\""), close = S_INIT("\"}");
+    int status = http1_refusal_status(r);
+    str reason = http1_refusal_reason(r), code = str_of(code_name(refusal_code(status)));
+    static const str open = S_INIT("{\"error\":\""), mid = S_INIT("\",\"code\":\""),
+                     close = S_INIT("\"}");
 
-    http1_write_head(out, http1_refusal_status(r), S("application/json"),
-                     open.n + reason.n + close.n, false, STR_NULL);
+    http1_write_head(out, status, S("application/json"),
+                     open.n + reason.n + mid.n + code.n + close.n, false, STR_NULL);
     buf_add_str(out, open);
-    buf_add_str(out, reason); /* reasons hold nothing that JSON escapes */
+    buf_add_str(out, reason);
+    buf_add_str(out, mid);
+    buf_add_str(out, code);
     buf_add_str(out, close);
 }
 

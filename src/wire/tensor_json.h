@@ -17,6 +17,7 @@
 #pragma once
 
 #include "base/arena.h"
+#include "base/json.h"
 #include "wire/tensor.h"
 
 #define TENSOR_JSON_DEPTH_MAX 32
@@ -112,8 +113,11 @@ NODISCARD int infer_response_write(struct buf *to, const struct infer_response_p
                                    enum infer_nonfinite nonfinite, size_t *ret_json_bytes,
                                    struct err *e);
 
-/* {"error":"..."}: the body of every failed request of the protocol. */
-void infer_error_write(struct buf *to, str message);
+/* {"error":"…","code":"NOT_FOUND"}: the body of every failed request, of this protocol (whose
+ * clients read "error" alone) and of the others of the gateway. _begin leaves the object open for
+ * more members. */
+void infer_error_write(struct buf *to, const struct err *e);
+void infer_error_begin(struct json_out *o, struct buf *to, const struct err *e);
 
 /* The elements as a flat JSON array, for other writers. Half floats are widened to FP32. */
 NODISCARD int tensor_json_write_data(struct buf *to, const struct tensor *t,

@@ -320,9 +320,18 @@ int infer_response_write(struct buf *to, const struct infer_response_plan *p,
     return 0;
 }
 
-void infer_error_write(struct buf *to, str message)
+void infer_error_begin(struct json_out *o, struct buf *to, const struct err *e)
 {
-    buf_add_str(to, S("{\"error\":"));
-    json_escape(to, message);
-    buf_add_char(to, '}');
+    jo_begin(o, to);
+    jo_object(o);
+    jo_kstr(o, S("error"), str_of(e->msg));
+    jo_kstr(o, S("code"), str_of(code_name(e->code)));
+}
+
+void infer_error_write(struct buf *to, const struct err *e)
+{
+    struct json_out o;
+
+    infer_error_begin(&o, to, e);
+    jo_object_end(&o);
 }

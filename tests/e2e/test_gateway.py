@@ -355,6 +355,7 @@ BAD = {
 def test_bad_requests_are_refused_with_a_reason(served, what):
     status, headers, text = served.request("POST", "/v2/models/m/infer", BAD[what])
     assert 400 <= status < 500 and json.loads(text)["error"] and headers["Content-Type"] == "application/json"
+    assert json.loads(text)["code"] in ("INVALID_ARGUMENT", "RESOURCE_EXHAUSTED", "UNIMPLEMENTED")
     assert served.json("POST", "/v2/models/m/infer", infer_body([[1, 2]]))["outputs"][0]["data"] == [5.5]
 
 
@@ -365,7 +366,18 @@ def test_limits_and_unknown_things(served):
         in served.json("POST", "/v2/models/x/infer", infer_body([[1, 2]]), status=404)["error"]
     )
     assert "not ready" in served.json("POST", "/v2/models/unready/infer", {}, status=503)["error"]
-    assert served.request("GET", "/nowhere")[0] == 404 and served.request("DELETE", "/v2")[0] == 405
+    for method, path, status, code in (
+        ("GET", "/nowhere", 404, "NOT_FOUND"),
+        ("DELETE", "/v2", 405, "UNIMPLEMENTED"),
+        ("GET", "/v2/models/x", 404, "NOT_FOUND"),
+        ("GET", "/v2/models/unready", 503, "UNAVAILABLE"),
+        ("POST", "/v1/predict/x", 404, "NOT_FOUND"),
+        ("GET", "/v2/" + "x" * 9000, 414, "RESOURCE_EXHAUSTED"),
+    ):
+        got, headers, text = served.request(method, path)
+        answer = json.loads(text)
+        assert (got, answer["code"], set(answer)) == (status, code, {"error", "code"}), (path, answer)
+        assert headers["Content-Type"] == "application/json"
     status, headers, body = served.request("HEAD", "/v2")
     assert (status, body) == (200, b"") and int(headers["Content-Length"]) > 10
     for length in ("99999", "-1", "x", ""):
@@ -418,7 +430,8 @@ def test_feedback(served):
         ([1], "object"),
         ({"request_id": "x" * 65, "label": 1}, "64"),
     ):
-        assert why in send(wrong, 400)["error"], wrong
+        answer = send(wrong, 400)
+        assert why in answer["error"] and answer["code"] == "INVALID_ARGUMENT", wrong
 
 
 def test_metrics_are_strict(served):
@@ -563,6 +576,7 @@ def test_slow_clients_are_cut_off(gateway):
             busy.sendall(b"thz HTTP/1.1\r\nHost: h\r\n\r\n")
             assert busy.recv(4096).startswith(b"HTTP/1.1 200")
         assert got.startswith(b"HTTP/1.1 408") and time.monotonic() - start < 3
+        assert b'"code":"DEADLINE_EXCEEDED"}' in got
         assert idle.recv(10) == b""
 
 

@@ -673,10 +673,11 @@ static void response_heads(void)
     CHECK_STR(buf_str(&b), S("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"));
     buf_clear(&b);
     http1_write_refusal(&b, HTTP1_NO_METHOD);
-    CHECK_STR(buf_str(&b),
-              S("HTTP/1.1 501 Not Implemented\r\nContent-Type: application/json\r\nContent-Length: "
-                "49\r\nConnection: close\r\n\r\n"
-                "{\"error\":\"method not implemented by this server\"}"));
+    CHECK_STR(
+        buf_str(&b),
+        S("HTTP/1.1 501 Not Implemented\r\nContent-Type: application/json\r\nContent-Length: "
+          "72\r\nConnection: close\r\n\r\n"
+          "{\"error\":\"method not implemented by this server\",\"code\":\"UNIMPLEMENTED\"}"));
     buf_clear(&b);
     CHECK(http1_write_field(&b, S("X-A"), S("b \xc3\xa9")));
     CHECK(http1_write_field(&b, S("X-B"), S("")));

@@ -517,6 +517,10 @@ static void test_writes_response(void)
     memcpy(&n, to.p + json_bytes, 4);
     CHECK_INT(n, 3);
     CHECK(memcmp(to.p + json_bytes + 11, y_data, 16) == 0);
+    buf_clear(&to);
+    (void)FAIL(&f.e, NOT_FOUND, "no \"model\"");
+    infer_error_write(&to, &f.e);
+    CHECK_STR(buf_str(&to), S("{\"error\":\"no \\\"model\\\"\",\"code\":\"NOT_FOUND\"}"));
 }
 
 static void test_writes_classification(void)
@@ -654,6 +658,33 @@ static void test_numbers_put(void)
     CHECK(!tensor_put_number(TENSOR_BOOL, &b, 2));
 }
 
+static double second_of(enum tensor_type type, const void *data)
+{
+    struct tensor_spec spec = {.datatype = type};
+    struct tensor t = {.spec = &spec};
+
+    memcpy(&t.data, &data, sizeof(data)); /* read only */
+    return tensor_number_at(&t, 1);
+}
+
+static void test_numbers_got(void)
+{
+    CHECK_NEAR(second_of(TENSOR_INT8, ((int8_t[]){1, -128})), -128, 0);
+    CHECK_NEAR(second_of(TENSOR_UINT8, ((uint8_t[]){1, 255})), 255, 0);
+    CHECK_NEAR(second_of(TENSOR_BOOL, ((uint8_t[]){0, 1})), 1, 0);
+    CHECK_NEAR(second_of(TENSOR_INT16, ((int16_t[]){1, INT16_MIN})), INT16_MIN, 0);
+    CHECK_NEAR(second_of(TENSOR_UINT16, ((uint16_t[]){1, UINT16_MAX})), UINT16_MAX, 0);
+    CHECK_NEAR(second_of(TENSOR_INT32, ((int32_t[]){1, INT32_MIN})), INT32_MIN, 0);
+    CHECK_NEAR(second_of(TENSOR_UINT32, ((uint32_t[]){1, UINT32_MAX})), UINT32_MAX, 0);
+    CHECK_NEAR(second_of(TENSOR_INT64, ((int64_t[]){1, INT64_MIN})), -0x1p63, 0);
+    CHECK_NEAR(second_of(TENSOR_UINT64, ((uint64_t[]){1, UINT64_C(1) << 63})), 0x1p63, 0);
+    CHECK_NEAR(second_of(TENSOR_FP32, ((float[]){1, 0.25f})), 0.25, 0);
+    CHECK_NEAR(second_of(TENSOR_FP64, ((double[]){1, 1e300})), 1e300, 0);
+    CHECK_NEAR(second_of(TENSOR_FP16, ((uint16_t[]){0, 0x3c00})), 1, 0);
+    CHECK_NEAR(second_of(TENSOR_BF16, ((uint16_t[]){0, 0x3f80})), 1, 0);
+    CHECK(isnan(second_of(TENSOR_BYTES, ((str[]){S_INIT("1"), S_INIT("2")}))));
+}
+
 RUN_TESTS(T(test_reads_floats_flat_and_nested), T(test_members_in_any_order),
           T(test_every_datatype), T(test_int64_is_exact), T(test_scalar_and_empty),
           T(test_null_is_missing_only_when_asked), T(test_refuses_values), T(test_refuses_integers),
@@ -661,4 +692,4 @@ RUN_TESTS(T(test_reads_floats_flat_and_nested), T(test_members_in_any_order),
           T(test_truncation_never_passes), T(test_nested_cube), T(test_binary_inputs),
           T(test_raw_request), T(test_batched_inputs_agree), T(test_parameters),
           T(test_writes_response), T(test_writes_classification), T(test_answer_too_large),
-          T(test_agrees_with_the_tree), T(test_shapes), T(test_numbers_put))
+          T(test_agrees_with_the_tree), T(test_shapes), T(test_numbers_put), T(test_numbers_got))

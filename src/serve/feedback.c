@@ -226,6 +226,7 @@ void feedback_post(struct conn *c, const struct route_match *m, str body)
     ROLE_ASSERT(on_loop);
     struct serve_loop *l = c->l;
     struct json *root;
+    struct json_out o;
     struct err e;
     uint32_t n = 0;
     int rc;
@@ -244,9 +245,7 @@ void feedback_post(struct conn *c, const struct route_match *m, str body)
         conn_answer_error(c, &e);
         return;
     }
-    buf_clear(&l->body);
-    buf_add_str(&l->body, S("{\"accepted\":"));
-    buf_add_u64(&l->body, n);
-    buf_add_char(&l->body, '}');
-    conn_answer(c, 202, "application/json", buf_str(&l->body));
+    answer_object(c, &o);
+    jo_kint(&o, S("accepted"), n);
+    answer_object_end(c, &o, 202, "application/json");
 }

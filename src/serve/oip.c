@@ -161,13 +161,10 @@ void oip_infer(struct conn *c, const struct route_match *m, str body)
 void oip_server(struct conn *c, const struct route_match *m, str body)
 {
     ROLE_ASSERT(on_loop);
-    struct buf *to = &c->l->body;
     struct json_out o;
 
     (void)m, (void)body;
-    buf_clear(to);
-    jo_begin(&o, to);
-    jo_object(&o);
+    answer_object(c, &o);
     jo_kstr(&o, S("name"), gateway_config(c->l->gw)->server_name);
     jo_kstr(&o, S("version"), S(WEIR_VERSION));
     jo_key(&o, S("extensions"));
@@ -176,28 +173,23 @@ void oip_server(struct conn *c, const struct route_match *m, str body)
     jo_str(&o, S("classification"));
     jo_str(&o, S("parameters"));
     jo_array_end(&o);
-    jo_object_end(&o);
-    conn_answer(c, 200, "application/json", buf_str(to));
+    answer_object_end(c, &o, 200, "application/json");
 }
 
 void oip_models(struct conn *c, const struct route_match *m, str body)
 {
     ROLE_ASSERT(on_loop);
     const struct served_plan *plan = c->l->plan;
-    struct buf *to = &c->l->body;
     struct json_out o;
 
     (void)m, (void)body;
-    buf_clear(to);
-    jo_begin(&o, to);
-    jo_object(&o);
+    answer_object(c, &o);
     jo_key(&o, S("models"));
     jo_array(&o);
     for (size_t i = 0; plan && i < plan->endpoint_count; i++)
         jo_str(&o, plan->endpoints[i]->plan.name);
     jo_array_end(&o);
-    jo_object_end(&o);
-    conn_answer(c, 200, "application/json", buf_str(to));
+    answer_object_end(c, &o, 200, "application/json");
 }
 
 static void write_tensors(struct json_out *o, str key, const struct tensor_spec *specs, uint32_t n)
@@ -223,15 +215,12 @@ void oip_metadata(struct conn *c, const struct route_match *m, str body)
     ROLE_ASSERT(on_loop);
     struct served_version *named;
     struct served_endpoint *ep = find(c, m, &named);
-    struct buf *to = &c->l->body;
     struct json_out o;
 
     (void)body;
     if (!ep)
         return;
-    buf_clear(to);
-    jo_begin(&o, to);
-    jo_object(&o);
+    answer_object(c, &o);
     jo_kstr(&o, S("name"), ep->plan.name);
     jo_key(&o, S("versions"));
     jo_array(&o);
@@ -241,8 +230,7 @@ void oip_metadata(struct conn *c, const struct route_match *m, str body)
     jo_kstr(&o, S("platform"), ep->champion->plan->platform);
     write_tensors(&o, S("inputs"), ep->schema.inputs, ep->schema.input_count);
     write_tensors(&o, S("outputs"), ep->schema.outputs, ep->schema.output_count);
-    jo_object_end(&o);
-    conn_answer(c, 200, "application/json", buf_str(to));
+    answer_object_end(c, &o, 200, "application/json");
 }
 
 void oip_ready(struct conn *c, const struct route_match *m, str body)
@@ -250,17 +238,13 @@ void oip_ready(struct conn *c, const struct route_match *m, str body)
     ROLE_ASSERT(on_loop);
     struct served_version *named;
     struct served_endpoint *ep = find(c, m, &named);
-    struct buf *to = &c->l->body;
     struct json_out o;
 
     (void)body;
     if (!ep)
         return;
-    buf_clear(to);
-    jo_begin(&o, to);
-    jo_object(&o);
+    answer_object(c, &o);
     jo_kstr(&o, S("name"), ep->plan.name);
     jo_kbool(&o, S("ready"), true);
-    jo_object_end(&o);
-    conn_answer(c, 200, "application/json", buf_str(to));
+    answer_object_end(c, &o, 200, "application/json");
 }

@@ -143,6 +143,7 @@ static NODISCARD int predict(struct conn *c, struct served_endpoint *ep, str bod
 RUNS_ON(on_loop) static void predict_at(struct conn *c, struct served_endpoint *ep, str body)
 {
     struct fields_request *request = arena_zalloc(&c->l->turn, sizeof(*request));
+    struct buf *to;
     struct err e;
 
     if (!ep->fields.column_count || !ep->batched) {
@@ -154,9 +155,9 @@ RUNS_ON(on_loop) static void predict_at(struct conn *c, struct served_endpoint *
     }
     if (!predict(c, ep, body, request, &e))
         return;
-    buf_clear(&c->l->body);
-    fields_error_write(&c->l->body, request, &e);
-    exchange_refuse(c, ep, &e, "application/json", buf_str(&c->l->body));
+    to = answer_begin(c);
+    fields_error_write(to, request, &e);
+    exchange_refuse(c, ep, &e, "application/json", buf_str(to));
 }
 
 void predict_endpoint(struct conn *c, const struct route_match *m, str body)
@@ -217,15 +218,12 @@ void schema_get(struct conn *c, const struct route_match *m, str body)
 {
     ROLE_ASSERT(on_loop);
     struct served_endpoint *ep = route_endpoint(c, m->model);
-    struct buf *to = &c->l->body;
     struct json_out o;
 
     (void)body;
     if (!ep)
         return;
-    buf_clear(to);
-    jo_begin(&o, to);
-    jo_object(&o);
+    answer_object(c, &o);
     jo_kstr(&o, S("$schema"), S("https://json-schema.org/draft/2020-12/schema"));
     jo_kstr(&o, S("title"), ep->plan.name);
     jo_kstr(&o, S("type"), S("object"));
@@ -241,6 +239,5 @@ void schema_get(struct conn *c, const struct route_match *m, str body)
             jo_str(&o, ep->fields.columns[i].name);
     jo_array_end(&o);
     jo_kbool(&o, S("additionalProperties"), false);
-    jo_object_end(&o);
-    conn_answer(c, 200, "application/schema+json", buf_str(to));
+    answer_object_end(c, &o, 200, "application/schema+json");
 }

@@ -183,6 +183,10 @@ NODISCARD int body_check(const struct served_endpoint *ep, str body, struct err 
 /* JSON text of a value as the plain text that a header or a decoded field would have. */
 str plain_text(struct serve_loop *l, str json);
 struct buf *answer_begin(struct conn *c); /* the loop's scratch for a body, empty */
+/* answer.c: an answer that is one JSON object. Between the two nothing else may use the scratch. */
+void answer_object(struct conn *c, struct json_out *ret_object);
+void answer_object_end(struct conn *c, struct json_out *o, int status, const char *content_type)
+    RUNS_ON(on_loop);
 /* Counts, records and answers a refused request of an endpoint. */
 void exchange_refuse(struct conn *c, struct served_endpoint *ep, const struct err *e,
                      const char *content_type, str body) RUNS_ON(on_loop);
@@ -199,7 +203,6 @@ struct row_reading {
     double confidence; /* probability of the class given; NaN = none */
     double value;      /* regression; NaN = none */
 };
-double tensor_number_at(const struct tensor *t, size_t i); /* NaN for a text */
 void reading_of_row(const struct plan_signature *sig, const struct tensor *outputs, uint32_t row,
                     struct row_reading *ret);
 

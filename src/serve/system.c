@@ -25,22 +25,22 @@ void health_ready(struct conn *c, const struct route_match *m, str body)
     ROLE_ASSERT(on_loop);
     const struct served_plan *plan = c->l->plan;
     const struct served_endpoint *missing = plan ? first_unready(plan) : NULL;
-    struct buf *to = &c->l->body;
+    struct json_out o;
 
     (void)m, (void)body;
     if (plan && !missing) {
         conn_answer(c, 200, "application/json", S("{\"ready\":true}"));
         return;
     }
-    buf_clear(to);
-    if (missing)
-        buf_printf(to,
-                   "{\"ready\":false,\"reason\":\"endpoint '" STR_F "' has no version: register "
-                   "and promote a model\"}",
-                   STR_A(missing->plan.name));
-    else
-        buf_add_str(to, S("{\"ready\":false,\"reason\":\"no plan yet: run weir apply\"}"));
-    conn_answer(c, 503, "application/json", buf_str(to));
+    answer_object(c, &o);
+    jo_kbool(&o, S("ready"), false);
+    jo_kstr(&o, S("reason"),
+            missing ? arena_printf(&c->l->turn,
+                                   "endpoint '" STR_F "' has no version: register and promote a "
+                                   "model",
+                                   STR_A(missing->plan.name))
+                    : S("no plan yet: run weir apply"));
+    answer_object_end(c, &o, 503, "application/json");
 }
 
 /* --- Metrics ---------------------------------------------------------------------------------- */
@@ -85,10 +85,9 @@ void metrics_get(struct conn *c, const struct route_match *m, str body)
 {
     ROLE_ASSERT(on_loop);
     struct gateway *gw = c->l->gw;
-    struct buf *to = &c->l->body;
+    struct buf *to = answer_begin(c);
 
     (void)m, (void)body;
-    buf_clear(to);
     for (size_t i = 0; i < ARRAY_LEN(loop_metrics); i++)
         write_sample(to, loop_metrics[i].name, loop_metrics[i].type, loop_metrics[i].help,
                      gateway_loop_sum(gw, loop_metrics[i].at));

@@ -2,7 +2,7 @@
 /* Promote, roll back, and orders to a rollout under way. */
 #include "api/priv.h"
 
-#include "base/time.h"
+#include "journal/alias.h"
 
 /* The rollout section that the endpoint names. The normalised tree holds presets in full. */
 static NODISCARD int rollout_config(const struct json *tree, const struct json *endpoint,
@@ -17,6 +17,21 @@ static NODISCARD int rollout_config(const struct json *tree, const struct json *
                     "' is not in the applied project: run weir apply",
                     STR_A(name), STR_A(endpoint->key));
     *ret = config;
+    return 0;
+}
+
+/* The alias that a promotion or a way back moves. A fixed split has none: what it serves is said in
+ * the file, and moving an alias would change nothing on it. */
+static NODISCARD int alias_of(const struct json *endpoint, str *ret, struct err *e)
+{
+    const struct json *split = json_get(endpoint, S("versions"));
+
+    if (json_is_container(split) && split->count)
+        return FAIL(e, FAILED_PRECONDITION,
+                    "endpoint '" STR_F "' answers by its fixed split: change endpoints." STR_F
+                    ".versions in weir.yaml and run weir apply, or remove it to roll out",
+                    STR_A(endpoint->key), STR_A(endpoint->key));
+    *ret = json_str_or(json_get(endpoint, S("alias")), S("champion"));
     return 0;
 }
 
@@ -49,11 +64,12 @@ static void write_move(struct api_request *rq, str model, int64_t version, int64
 }
 
 static NODISCARD int start_rollout(struct api *api, struct api_request *rq, const struct json *tree,
-                                   const struct json *endpoint, int64_t version, int64_t champion,
-                                   str reason, struct err *e)
+                                   const struct json *endpoint, str alias, int64_t version,
+                                   int64_t champion, str reason, struct err *e)
 {
     struct rollout_start start = {.endpoint = rq->param[0],
                                   .model = json_str_or(json_get(endpoint, S("model")), S("")),
+                                  .alias = alias,
                                   .version = version,
                                   .actor = rq->actor,
                                   .reason = reason};
@@ -86,15 +102,15 @@ int api_endpoint_promote(struct api *api, struct api_request *rq, struct err *e)
     TRY(api_endpoint(api, rq, rq->param[0], &tree, &endpoint, e));
     TRY(api_body_str(rq, S("reason"), &reason, e));
     model = json_str_or(json_get(endpoint, S("model")), S(""));
-    alias = json_str_or(json_get(endpoint, S("alias")), S("champion"));
+    TRY(alias_of(endpoint, &alias, e));
     TRY(pick_version(api, rq, model, &version, e));
-    TRY(api_alias_version(api->ctx.meta, model, alias, &champion, e));
+    TRY(alias_get(api->ctx.meta, model, alias, &champion, e));
     if (champion == version)
         return FAIL(e, FAILED_PRECONDITION,
                     "version %lld of '" STR_F "' answers on '" STR_F "' already",
                     (long long)version, STR_A(model), STR_A(rq->param[0]));
     if (champion && !json_bool_or(json_get(rq->body, S("direct")), false))
-        return start_rollout(api, rq, tree, endpoint, version, champion, reason, e);
+        return start_rollout(api, rq, tree, endpoint, alias, version, champion, reason, e);
     TRY(api_alias_move(api->ctx.meta, model, alias, version, rq->actor, reason, &champion, e));
     api_told_changed(api);
     write_move(rq, model, version, champion);
@@ -143,13 +159,13 @@ int api_endpoint_rollback(struct api *api, struct api_request *rq, struct err *e
         return FAIL(e, INVALID_ARGUMENT,
                     "reason is empty: say why, for those who read the journal");
     model = json_str_or(json_get(endpoint, S("model")), S(""));
-    alias = json_str_or(json_get(endpoint, S("alias")), S("champion"));
-    TRY(api_alias_version(api->ctx.meta, model, alias, &champion, e));
+    TRY(alias_of(endpoint, &alias, e));
+    TRY(alias_get(api->ctx.meta, model, alias, &champion, e));
     TRY(meta_kv_get(api->ctx.meta, S("rollout"), rq->param[0], rq->a, &state, e));
     if (state && api->ctx.rollouts) {
         TRY(rollout_order(api->ctx.rollouts, api->ctx.meta, rq->param[0], ROLLOUT_ROLLBACK,
                           rq->actor, reason, e));
-        TRY(api_alias_version(api->ctx.meta, model, alias, &back, e));
+        TRY(alias_get(api->ctx.meta, model, alias, &back, e));
         api_told_changed(api);
         write_move(rq, model, back, json_int_or(json_get(state, S("version")), champion));
         return 0;

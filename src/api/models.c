@@ -5,7 +5,10 @@
 #include "base/files.h"
 #include "base/time.h"
 #include "flow/flow.h"
+#include "journal/alias.h"
 #include "registry/registry.h"
+
+#define HISTORY_MAX 200 /* moves of aliases shown with a model */
 
 static NODISCARD int need_model(struct api *api, struct api_request *rq, str model, struct err *e)
 {
@@ -196,32 +199,6 @@ int api_models_list(struct api *api, struct api_request *rq, struct err *e)
     return 0;
 }
 
-static NODISCARD int history_json(struct api *api, struct api_request *rq, str model,
-                                  struct json **ret, struct err *e)
-{
-    AUTO(meta_rows_closep) struct meta_rows *rows = NULL;
-    struct json *list = json_new_array(rq->a);
-    int rc;
-
-    TRY(meta_query(api->ctx.meta,
-                   "SELECT alias, version, previous_version, at_ns, actor, reason FROM"
-                   " alias_history WHERE model = ? ORDER BY at_ns DESC, alias, seq DESC LIMIT 200",
-                   M_ARGS(M_STR(model)), &rows, e));
-    while (meta_next(rows, &rc, e)) {
-        struct json *o = json_push(list, json_new_object(rq->a));
-
-        json_set_str(rq->a, o, S("alias"), meta_str_dup(rows, 0, rq->a));
-        json_set_int(rq->a, o, S("version"), meta_int(rows, 1));
-        json_set_int(rq->a, o, S("previous"), meta_int(rows, 2));
-        json_set_int(rq->a, o, S("at_ns"), meta_int(rows, 3));
-        json_set_str(rq->a, o, S("actor"), meta_str_dup(rows, 4, rq->a));
-        json_set_str(rq->a, o, S("reason"), meta_str_dup(rows, 5, rq->a));
-    }
-    TRY(rc);
-    *ret = list;
-    return 0;
-}
-
 int api_model_get(struct api *api, struct api_request *rq, struct err *e)
 {
     AUTO(meta_rows_closep) struct meta_rows *rows = NULL;
@@ -231,7 +208,7 @@ int api_model_get(struct api *api, struct api_request *rq, struct err *e)
     TRY(meta_first(api->ctx.meta, "SELECT name, meta, created_ns FROM models WHERE name = ?",
                    M_ARGS(M_STR(rq->param[0])), &rows, e));
     TRY(model_tree(api->ctx.meta, rows, rq->a, &model, e));
-    TRY(history_json(api, rq, rq->param[0], &history, e));
+    TRY(alias_history(api->ctx.meta, rq->param[0], HISTORY_MAX, rq->a, &history, e));
     json_set(model, S("history"), history);
     jo_node(rq->out, model);
     return 0;
@@ -244,7 +221,7 @@ static NODISCARD int version_of(struct api *api, str model, str text, int64_t *r
     int64_t version;
 
     if (!str_to_i64(text, &version)) {
-        TRY(api_alias_version(api->ctx.meta, model, text, &version, e));
+        TRY(alias_get(api->ctx.meta, model, text, &version, e));
         if (!version)
             return FAIL(e, NOT_FOUND, "model '" STR_F "' has no alias '" STR_F "'", STR_A(model),
                         STR_A(text));

@@ -73,11 +73,9 @@ NODISCARD int api_endpoint(struct api *api, struct api_request *rq, str name,
 /* NOT_FOUND with a suggestion unless the tree that is applied has the model. */
 NODISCARD int api_need_model(struct api_request *rq, const struct json *tree, str name,
                              struct err *e);
-NODISCARD int api_alias_version(struct meta *m, str model, str alias, int64_t *ret_version,
-                                struct err *e);
 /* NOT_FOUND unless the version is registered. */
 NODISCARD int api_need_version(struct meta *m, str model, int64_t version, struct err *e);
-/* Moves an alias with history and fact, in a transaction of its own unless one is open. */
+/* alias_move() of a version that is registered. */
 NODISCARD int api_alias_move(struct meta *m, str model, str alias, int64_t version, str actor,
                              str reason, int64_t *ret_previous, struct err *e);
 void api_told_changed(struct api *api);

@@ -2,7 +2,7 @@
 /* What several resources need: parameters, the applied project, aliases. */
 #include "api/priv.h"
 
-#include "base/time.h"
+#include "journal/alias.h"
 
 #define QUERY_VALUE_MAX 1024
 #define BODY_TEXT_MAX 4096
@@ -106,12 +106,6 @@ int api_need_model(struct api_request *rq, const struct json *tree, str name, st
                 near.n ? "'?" : "");
 }
 
-int api_alias_version(struct meta *m, str model, str alias, int64_t *ret_version, struct err *e)
-{
-    return meta_first_int(m, "SELECT version FROM aliases WHERE model = ? AND alias = ?",
-                          M_ARGS(M_STR(model), M_STR(alias)), 0, ret_version, e);
-}
-
 int api_need_version(struct meta *m, str model, int64_t version, struct err *e)
 {
     int64_t found, newest;
@@ -130,51 +124,15 @@ int api_need_version(struct meta *m, str model, int64_t version, struct err *e)
                 STR_A(model), (long long)version, (long long)newest);
 }
 
-static NODISCARD int alias_fact(struct meta *m, str model, str alias, int64_t version,
-                                int64_t previous, str actor, str reason, struct err *e)
-{
-    AUTO(arena_done) struct arena a = {0};
-    struct fact_new fact = {.type = FACT_ALIAS_MOVED, .actor = actor, .reason = reason};
-    struct json *data;
-
-    arena_init(&a, 0);
-    data = json_new_object(&a);
-    json_set_str(&a, data, S("model"), model);
-    json_set_str(&a, data, S("alias"), alias);
-    json_set_int(&a, data, S("version"), version);
-    json_set_int(&a, data, S("previous"), previous);
-    fact.subject = arena_printf(&a, "model/" STR_F, STR_A(model));
-    fact.data = data;
-    return journal_append(m, &fact, NULL, e);
-}
-
 int api_alias_move(struct meta *m, str model, str alias, int64_t version, str actor, str reason,
                    int64_t *ret_previous, struct err *e)
 {
-    AUTO(meta_tx_done) struct meta_tx tx = {0};
-    int64_t previous, now = time_wall_ns();
-
-    TRY(meta_begin(m, &tx, e));
     TRY(api_need_version(m, model, version, e));
-    TRY(api_alias_version(m, model, alias, &previous, e));
-    *ret_previous = previous;
-    if (previous == version)
-        return meta_commit(&tx, e);
-    TRY(meta_exec(m,
-                  "INSERT INTO aliases (model, alias, version, updated_ns) VALUES (?, ?, ?, ?)"
-                  " ON CONFLICT (model, alias) DO UPDATE SET version = excluded.version,"
-                  " updated_ns = excluded.updated_ns",
-                  M_ARGS(M_STR(model), M_STR(alias), M_INT(version), M_INT(now)), e));
-    TRY(meta_exec(m,
-                  "INSERT INTO alias_history (model, alias, seq, version, previous_version, at_ns,"
-                  " actor, reason, correlation) SELECT ?, ?, COALESCE(MAX(seq), 0) + 1, ?, ?, ?,"
-                  " ?, ?, '' FROM alias_history WHERE model = ? AND alias = ?",
-                  M_ARGS(M_STR(model), M_STR(alias), M_INT(version),
-                         previous ? M_INT(previous) : M_NULL, M_INT(now), M_STR(actor),
-                         M_STR(reason), M_STR(model), M_STR(alias)),
-                  e));
-    TRY(alias_fact(m, model, alias, version, previous, actor, reason, e));
-    return meta_commit(&tx, e);
+    return alias_move(
+        m,
+        &(struct alias_move){
+            .model = model, .alias = alias, .version = version, .actor = actor, .reason = reason},
+        ret_previous, e);
 }
 
 void api_told_changed(struct api *api)

@@ -4,6 +4,7 @@
 
 #include "base/time.h"
 #include "flow/flow.h"
+#include "journal/alias.h"
 
 static const char *const monitor_members[] = {
     "monitor", "endpoint",   "model",  "version",  "state",       "reason", "severity",
@@ -60,7 +61,7 @@ static NODISCARD int write_endpoints(struct api *api, struct api_request *rq,
             const struct json *split = json_get(endpoint, S("versions"));
             int64_t version;
 
-            TRY(api_alias_version(api->ctx.meta, model, alias, &version, e));
+            TRY(alias_get(api->ctx.meta, model, alias, &version, e));
             jo_object(rq->out);
             jo_kstr(rq->out, S("name"), endpoint->key);
             jo_kstr(rq->out, S("model"), model);

@@ -102,9 +102,6 @@ NODISCARD int registry_live_at(struct meta *m, str model, int64_t at_ns, int64_t
                                struct err *e);
 NODISCARD int registry_previous_champion(struct meta *m, str model, int64_t *ret_version,
                                          int64_t *ret_since_ns, struct err *e);
-/* [{"alias","seq","version","previous","at","actor","reason","correlation"}], newest first. */
-NODISCARD int registry_alias_history(struct meta *m, str model, struct arena *a,
-                                     struct json **ret_list, struct err *e);
 
 /* --- Looking --------------------------------------------------------------------------------- */
 

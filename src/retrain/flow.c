@@ -17,6 +17,8 @@
  */
 #include "retrain/priv.h"
 
+#include "journal/alias.h"
+
 #define SEAL_WAIT_NS (300 * NS_PER_MS)
 
 /* How often labels are looked for: soon at first, then ever more patiently. */
@@ -328,9 +330,7 @@ static int step_registered(struct flow_ctx *ctx, struct err *e)
 
 static NODISCARD int champion_of(struct run *r, int64_t *ret_version, struct err *e)
 {
-    return meta_first_int(flow_meta(r->ctx),
-                          "SELECT version FROM aliases WHERE model = ? AND alias = ?",
-                          M_ARGS(M_STR(r->model_name), M_STR(S("champion"))), 0, ret_version, e);
+    return alias_get(flow_meta(r->ctx), r->model_name, S("champion"), ret_version, e);
 }
 
 static int step_gate(struct flow_ctx *ctx, struct err *e)

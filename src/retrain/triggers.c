@@ -9,6 +9,8 @@
  */
 #include "retrain/priv.h"
 
+#include "journal/alias.h"
+
 #define AGAIN_MIN_NS (10 * NS_PER_S)
 #define AGAIN_MAX_NS (3600 * NS_PER_S)
 
@@ -99,8 +101,7 @@ static NODISCARD int is_of_replaced_version(struct meta *m, const struct json *d
     *ret = false;
     if (!str_to_i64(json_str_or(json_get(data, S("version")), S("")), &version))
         return 0;
-    TRY(meta_first_int(m, "SELECT version FROM aliases WHERE model = ? AND alias = ?",
-                       M_ARGS(M_STR(model), M_STR(S("champion"))), 0, &champion, e));
+    TRY(alias_get(m, model, S("champion"), &champion, e));
     *ret = champion > version;
     return 0;
 }

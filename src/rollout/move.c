@@ -5,8 +5,8 @@
  */
 #include "rollout/priv.h"
 
-#include "base/time.h"
 #include "flow/flow.h"
+#include "journal/alias.h"
 
 #include <stdio.h>
 
@@ -36,65 +36,18 @@ int rollout_fact(struct rollout *ro, struct meta *m, enum fact_type type, str ac
 
 /* --- Aliases ---------------------------------------------------------------------------------- */
 
-static NODISCARD int alias_history(struct rollout *ro, struct meta *m, str alias, int64_t version,
-                                   int64_t previous, str actor, str reason, struct err *e)
+/* Moves an alias, or removes it (version 0). */
+static NODISCARD int point(struct rollout *ro, struct meta *m, str alias, int64_t version,
+                           str actor, str reason, struct err *e)
 {
-    return meta_exec(
-        m,
-        "INSERT INTO alias_history (model, alias, seq, version, previous_version, at_ns,"
-        " actor, reason, correlation) SELECT ?, ?, COALESCE(MAX(seq), 0) + 1, ?, ?, ?, ?,"
-        " ?, ? FROM alias_history WHERE model = ? AND alias = ?",
-        M_ARGS(M_STR(ro->model), M_STR(alias), version ? M_INT(version) : M_NULL,
-               previous ? M_INT(previous) : M_NULL, M_INT(time_wall_ns()), M_STR(actor),
-               M_STR(reason), M_STR(ro->correlation), M_STR(ro->model), M_STR(alias)),
-        e);
-}
-
-/* Moves an alias, or removes it (version 0), with history and fact; nothing when it is there. */
-static NODISCARD int alias_move(struct rollout *ro, struct meta *m, str alias, int64_t version,
-                                str actor, str reason, struct err *e)
-{
-    AUTO(arena_done) struct arena a = {0};
-    struct json *data;
-    int64_t previous;
-
-    TRY(meta_first_int(m, "SELECT version FROM aliases WHERE model = ? AND alias = ?",
-                       M_ARGS(M_STR(ro->model), M_STR(alias)), 0, &previous, e));
-    if (previous == version)
-        return 0;
-    if (version)
-        TRY(meta_exec(m,
-                      "INSERT INTO aliases (model, alias, version, updated_ns) VALUES (?, ?, ?, ?)"
-                      " ON CONFLICT (model, alias) DO UPDATE SET version = excluded.version,"
-                      " updated_ns = excluded.updated_ns",
-                      M_ARGS(M_STR(ro->model), M_STR(alias), M_INT(version), M_INT(time_wall_ns())),
-                      e));
-    else
-        TRY(meta_exec(m, "DELETE FROM aliases WHERE model = ? AND alias = ?",
-                      M_ARGS(M_STR(ro->model), M_STR(alias)), e));
-    TRY(alias_history(ro, m, alias, version, previous, actor, reason, e));
-    arena_init(&a, 0);
-    data = json_new_object(&a);
-    json_set_str(&a, data, S("model"), ro->model);
-    json_set_str(&a, data, S("alias"), alias);
-    json_set_int(&a, data, S("version"), version);
-    json_set_int(&a, data, S("previous"), previous);
-    return journal_append(
-        m,
-        &(struct fact_new){.type = FACT_ALIAS_MOVED,
-                           .subject = arena_printf(&a, "model/" STR_F, STR_A(ro->model)),
-                           .actor = actor,
-                           .reason = reason,
-                           .correlation = ro->correlation,
-                           .data = data},
-        NULL, e);
-}
-
-static NODISCARD int alias_get(struct rollout *ro, struct meta *m, str alias, int64_t *ret,
-                               struct err *e)
-{
-    return meta_first_int(m, "SELECT version FROM aliases WHERE model = ? AND alias = ?",
-                          M_ARGS(M_STR(ro->model), M_STR(alias)), 0, ret, e);
+    return alias_move(m,
+                      &(struct alias_move){.model = ro->model,
+                                           .alias = alias,
+                                           .version = version,
+                                           .actor = actor,
+                                           .reason = reason,
+                                           .correlation = ro->correlation},
+                      NULL, e);
 }
 
 /* Takes an alias from the version of this rollout; one that names another version is not ours. */
@@ -103,8 +56,8 @@ static NODISCARD int alias_release(struct rollout *ro, struct meta *m, str alias
 {
     int64_t now;
 
-    TRY(alias_get(ro, m, alias, &now, e));
-    return now == ro->version ? alias_move(ro, m, alias, 0, actor, reason, e) : 0;
+    TRY(alias_get(m, ro->model, alias, &now, e));
+    return now == ro->version ? point(ro, m, alias, 0, actor, reason, e) : 0;
 }
 
 /* The alias that shows where the version stands. A shadow alias that someone set stays theirs: the
@@ -116,10 +69,10 @@ static NODISCARD int alias_show(struct rollout *ro, struct meta *m, struct err *
 
     if (!rollout_is_shadow(ro)) {
         TRY(alias_release(ro, m, S("shadow"), actor, reason, e));
-        return alias_move(ro, m, S("challenger"), ro->version, actor, reason, e);
+        return point(ro, m, S("challenger"), ro->version, actor, reason, e);
     }
-    TRY(alias_get(ro, m, S("shadow"), &now, e));
-    return now ? 0 : alias_move(ro, m, S("shadow"), ro->version, actor, reason, e);
+    TRY(alias_get(m, ro->model, S("shadow"), &now, e));
+    return now ? 0 : point(ro, m, S("shadow"), ro->version, actor, reason, e);
 }
 
 /* --- Moves ------------------------------------------------------------------------------------ */
@@ -192,7 +145,7 @@ static NODISCARD int note_previous(struct rollout *ro, struct meta *m, struct er
 {
     int64_t now;
 
-    TRY(alias_get(ro, m, S("champion"), &now, e));
+    TRY(alias_get(m, ro->model, ro->alias, &now, e));
     if (now && now != ro->version) {
         ro->previous = now;
         snprintf(ro->previous_text, sizeof(ro->previous_text), "%lld", (long long)now);
@@ -204,7 +157,7 @@ static NODISCARD int promote_in_tx(struct rollout *ro, struct meta *m, str actor
                                    struct err *e)
 {
     TRY(note_previous(ro, m, e));
-    TRY(alias_move(ro, m, S("champion"), ro->version, actor, reason, e));
+    TRY(point(ro, m, ro->alias, ro->version, actor, reason, e));
     TRY(alias_release(ro, m, S("challenger"), actor, reason, e));
     TRY(alias_release(ro, m, S("shadow"), actor, reason, e));
     TRY(rollout_save(ro, m, e));
@@ -257,9 +210,9 @@ static NODISCARD int end_in_tx(struct rollout *ro, struct meta *m, enum fact_typ
     struct json *data;
 
     arena_init(&a, 0);
-    TRY(alias_get(ro, m, S("champion"), &champion, e));
+    TRY(alias_get(m, ro->model, ro->alias, &champion, e));
     if (back && baking && champion == ro->version) { /* else someone moved it on already */
-        TRY(alias_move(ro, m, S("champion"), ro->previous, actor, reason, e));
+        TRY(point(ro, m, ro->alias, ro->previous, actor, reason, e));
         champion = ro->previous;
     }
     TRY(alias_release(ro, m, S("challenger"), actor, reason, e));

@@ -115,6 +115,7 @@ struct rollout {
     struct arena arena;
     char id[UUID_SIZE];
     str endpoint, model, actor, flow, correlation;
+    str alias; /* of the endpoint: what a promotion moves */
     struct json *config_json;
     struct rollout_config cfg;
     int64_t version, previous;

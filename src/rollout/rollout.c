@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/time.h"
+#include "journal/alias.h"
 #include "rollout/priv.h"
 
 #include <math.h>
@@ -133,30 +134,41 @@ static NODISCARD int check_signatures(struct meta *m, const struct rollout_start
     return 0;
 }
 
+static str alias_of(const struct rollout_start *s)
+{
+    return s->alias.n ? s->alias : S("champion");
+}
+
 static NODISCARD int check_start(struct rollouts *r, struct meta *m, const struct rollout_start *s,
                                  int64_t *ret_champion, struct err *e)
 {
     const struct rollout *other = r->first;
+    const str alias = alias_of(s);
     int64_t known;
 
+    if (str_eq(alias, S("challenger")) || str_eq(alias, S("shadow")))
+        return FAIL(e, FAILED_PRECONDITION,
+                    "endpoint '" STR_F "' serves the alias '" STR_F
+                    "', which rollouts move themselves: set endpoints." STR_F
+                    ".alias to another name, or promote directly",
+                    STR_A(s->endpoint), STR_A(alias), STR_A(s->endpoint));
     TRY(meta_first_int(m, "SELECT version FROM model_versions WHERE model = ? AND version = ?",
                        M_ARGS(M_STR(s->model), M_INT(s->version)), 0, &known, e));
     if (!known)
         return FAIL(e, NOT_FOUND, "model '" STR_F "' has no version %lld", STR_A(s->model),
                     (long long)s->version);
-    TRY(meta_first_int(m, "SELECT version FROM aliases WHERE model = ? AND alias = ?",
-                       M_ARGS(M_STR(s->model), M_STR(S("champion"))), 0, ret_champion, e));
+    TRY(alias_get(m, s->model, alias, ret_champion, e));
     if (!*ret_champion)
         return FAIL(e, FAILED_PRECONDITION,
-                    "model '" STR_F
-                    "' has no champion to roll out beside: promote version %lld directly",
-                    STR_A(s->model), (long long)s->version);
+                    "model '" STR_F "' has no " STR_F
+                    " to roll out beside: promote version %lld directly",
+                    STR_A(s->model), STR_A(alias), (long long)s->version);
     if (*ret_champion == s->version)
-        return FAIL(e, FAILED_PRECONDITION, "version %lld of '" STR_F "' is the champion already",
-                    (long long)s->version, STR_A(s->model));
+        return FAIL(e, FAILED_PRECONDITION, "version %lld of '" STR_F "' is the " STR_F " already",
+                    (long long)s->version, STR_A(s->model), STR_A(alias));
     while (other && (str_eq(other->endpoint, s->endpoint) || !str_eq(other->model, s->model)))
         other = other->next;
-    if (other) /* they would move one champion between them */
+    if (other) /* they would move the same aliases */
         return FAIL(e, FAILED_PRECONDITION,
                     "model '" STR_F "' is being rolled out on endpoint '" STR_F
                     "': let that end, or abort it",
@@ -174,6 +186,7 @@ static NODISCARD int rollout_make(const struct rollout_start *s, int64_t champio
     uuid_v7(now, ro->id);
     ro->endpoint = arena_dup(&ro->arena, s->endpoint);
     ro->model = arena_dup(&ro->arena, s->model);
+    ro->alias = arena_dup(&ro->arena, alias_of(s));
     ro->actor = arena_dup(&ro->arena, s->actor);
     ro->flow = arena_dup(&ro->arena, s->flow);
     ro->correlation = s->correlation.n ? arena_dup(&ro->arena, s->correlation) : str_of(ro->id);
@@ -426,8 +439,7 @@ static NODISCARD int post_check(struct rollout *ro, struct meta *m, struct err *
     int rc;
 
     arena_init(&a, 0);
-    TRY(meta_first_int(m, "SELECT version FROM aliases WHERE model = ? AND alias = ?",
-                       M_ARGS(M_STR(ro->model), M_STR(S("champion"))), 0, &live, e));
+    TRY(alias_get(m, ro->model, ro->alias, &live, e));
     ok = live == ro->version && arm->requests > 0 &&
          (isnan(ro->cfg.error_rate) || rate <= ro->cfg.error_rate) &&
          (isnan(ro->cfg.p99_ns) || p99 <= ro->cfg.p99_ns);

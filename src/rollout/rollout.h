@@ -37,14 +37,16 @@ void rollouts_compare_outputs(struct rollouts *r, struct meta *m, struct blobs *
 
 struct rollout_start {
     str endpoint, model;
+    str alias; /* that the endpoint serves, and a promotion moves; empty: champion */
     int64_t version;
     const struct json *config; /* normalised rollout section */
     str actor, reason, correlation;
     str flow; /* id of the flow that waits for the event "rollout", or empty */
 };
 /* Starts; a rollout under way on this endpoint is superseded. FAILED_PRECONDITION when the endpoint
- * has no champion yet (promote directly then), the version is the champion, takes or gives other
- * tensors, or its model is being rolled out on another endpoint; OUT_OF_RANGE: more than 32 steps
+ * has no version under its alias yet (promote directly then), it is this one, the alias is one that
+ * rollouts move themselves, the version takes or gives other tensors, or its model is being rolled
+ * out on another endpoint; OUT_OF_RANGE: more than 32 steps
  * or 8 checks; NOT_FOUND. Usable inside a transaction of the caller, who must let it commit. ret_id
  * is the rollout's id. */
 NODISCARD int rollout_start(struct rollouts *r, struct meta *m, const struct rollout_start *start,

@@ -60,6 +60,7 @@ struct json *rollout_to_json(const struct rollout *ro, struct arena *a)
 
     json_set_str(a, o, S("rollout_id"), str_of(ro->id));
     json_set_str(a, o, S("model"), ro->model);
+    json_set_str(a, o, S("alias"), ro->alias);
     json_set_int(a, o, S("version"), ro->version);
     json_set_int(a, o, S("previous"), ro->previous);
     json_set_str(a, o, S("state"), str_of(rollout_state_name(ro->state)));
@@ -121,6 +122,7 @@ int rollout_from_json(const struct json *node, str endpoint, struct rollout **re
         return FAIL(e, DATA_LOSS, "a rollout has the malformed id '" STR_F "'", STR_A(id));
     ro->endpoint = arena_dup(&ro->arena, endpoint);
     ro->model = arena_dup(&ro->arena, json_str_or(json_get(node, S("model")), S("")));
+    ro->alias = arena_dup(&ro->arena, json_str_or(json_get(node, S("alias")), S("champion")));
     ro->actor = arena_dup(&ro->arena, json_str_or(json_get(node, S("actor")), S("")));
     ro->flow = arena_dup(&ro->arena, json_str_or(json_get(node, S("flow")), S("")));
     ro->correlation = arena_dup(&ro->arena, json_str_or(json_get(node, S("correlation")), S("")));

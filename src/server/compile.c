@@ -18,6 +18,7 @@
 #include "server/compile.h"
 
 #include "base/log.h"
+#include "journal/alias.h"
 
 struct routed {
     int64_t version;
@@ -40,8 +41,7 @@ struct compiler {
 static NODISCARD int alias_version(struct compiler *c, str alias, int64_t *ret_version,
                                    struct err *e)
 {
-    return meta_first_int(c->m, "SELECT version FROM aliases WHERE model = ? AND alias = ?",
-                          M_ARGS(M_STR(c->model), M_STR(alias)), 0, ret_version, e);
+    return alias_get(c->m, c->model, alias, ret_version, e);
 }
 
 /* Shares of thirds and the like, rounded, need not add up: the largest takes the difference. */

@@ -8,6 +8,7 @@
  */
 #include "base/log.h"
 #include "base/time.h"
+#include "journal/alias.h"
 #include "project/project.h"
 #include "server/compile.h"
 #include "server/control.h"
@@ -202,50 +203,69 @@ static NODISCARD int fits_beside(struct control *c, str model, int64_t champion,
     return 0;
 }
 
+/* A version that only people may bring in waits under the alias "candidate", unless that is what
+ * the endpoint serves. */
+static NODISCARD int leave_to_people(struct control *c, const struct alias_move *mv, str flow,
+                                     const char *why, struct arena *a, struct err *e)
+{
+    struct alias_move candidate = *mv;
+
+    candidate.alias = S("candidate");
+    if (!str_eq(mv->alias, candidate.alias))
+        TRY(alias_move(c->meta, &candidate, NULL, e));
+    return tell(c, flow, "candidate", str_of(why), a, e);
+}
+
 static NODISCARD int start_one(struct control *c, const struct json *w, str flow, struct arena *a,
                                struct err *e)
 {
     str endpoint = json_str_or(json_get(w, S("endpoint")), S(""));
-    str model = json_str_or(json_get(w, S("model")), S(""));
-    str correlation = json_str_or(json_get(w, S("correlation")), S(""));
-    str reason = json_str_or(json_get(w, S("reason")), S("")), how;
-    int64_t version = json_int_or(json_get(w, S("version")), 0), champion;
     const struct json *ep = json_get(json_get(c->project, S("endpoints")), endpoint);
+    const struct json *split = json_get(ep, S("versions"));
+    struct alias_move mv = {.model = json_str_or(json_get(w, S("model")), S("")),
+                            .alias = json_str_or(json_get(ep, S("alias")), S("champion")),
+                            .version = json_int_or(json_get(w, S("version")), 0),
+                            .actor = S("weir"),
+                            .reason = json_str_or(json_get(w, S("reason")), S("")),
+                            .correlation = json_str_or(json_get(w, S("correlation")), S(""))};
+    int64_t champion;
     char id[64];
     bool fits;
+    str how;
 
-    TRY(registry_alias_get(c->meta, model, S("champion"), &champion, e));
+    if (json_is_container(split) && split->count)
+        return leave_to_people(c, &mv, flow,
+                               "its endpoint answers by a fixed split (versions): give it a share "
+                               "there and apply",
+                               a, e);
+    TRY(alias_get(c->meta, mv.model, mv.alias, &champion, e));
     if (!champion) {
-        TRY(registry_alias_move(c->meta, model, S("champion"), version, S("weir"), reason,
-                                correlation, NULL, e));
-        return tell(c, flow, "promoted", S("the first champion"), a, e);
+        TRY(alias_move(c->meta, &mv, NULL, e));
+        return tell(c, flow, "promoted", arena_printf(a, "the first " STR_F, STR_A(mv.alias)), a,
+                    e);
     }
-    if (!ep) {
-        TRY(registry_alias_move(c->meta, model, S("candidate"), version, S("weir"), reason,
-                                correlation, NULL, e));
-        return tell(c, flow, "candidate", S("no endpoint serves this model"), a, e);
-    }
-    if (champion == version)
-        return tell(c, flow, "promoted", S("it is the champion already"), a, e);
-    TRY(fits_beside(c, model, champion, version, a, &fits, e));
-    if (!fits) {
-        TRY(registry_alias_move(c->meta, model, S("candidate"), version, S("weir"), reason,
-                                correlation, NULL, e));
-        return tell(c, flow, "candidate",
-                    S("its inputs or outputs are not those of the champion: no traffic can be "
-                      "shared; promote it directly when the callers are ready"),
-                    a, e);
-    }
+    if (!ep)
+        return leave_to_people(c, &mv, flow, "no endpoint serves this model", a, e);
+    if (champion == mv.version)
+        return tell(c, flow, "promoted",
+                    arena_printf(a, "it is the " STR_F " already", STR_A(mv.alias)), a, e);
+    TRY(fits_beside(c, mv.model, champion, mv.version, a, &fits, e));
+    if (!fits)
+        return leave_to_people(c, &mv, flow,
+                               "its inputs or outputs are not those of the champion: no traffic "
+                               "can be shared; promote it directly when the callers are ready",
+                               a, e);
     how = json_str_or(json_get(ep, S("rollout")), S(""));
     return rollout_start(
         c->rollouts, c->meta,
         &(struct rollout_start){.endpoint = endpoint,
-                                .model = model,
-                                .version = version,
+                                .model = mv.model,
+                                .alias = mv.alias,
+                                .version = mv.version,
                                 .config = json_get(json_get(c->project, S("rollouts")), how),
-                                .actor = S("weir"),
-                                .reason = reason,
-                                .correlation = correlation,
+                                .actor = mv.actor,
+                                .reason = mv.reason,
+                                .correlation = mv.correlation,
                                 .flow = flow},
         id, e);
 }

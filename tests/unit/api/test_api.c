@@ -325,6 +325,45 @@ static void test_rollout_by_orders(void)
     stop();
 }
 
+/* What answers on a fixed split is said in the file: no alias that is moved would change it. */
+static void test_a_fixed_split_is_not_rolled_out(void)
+{
+    struct json *o;
+
+    start();
+    add_version(1);
+    add_version(2);
+    go();
+    CHECK_INT(call("/api/v1/apply",
+                   with_tree(PROJECT ", versions: {1: 90%, 2: 10%}}\n", ",\"base\":\"\""), &o),
+              200);
+    CHECK_INT(call("/api/v1/endpoints/returns/promote", "{\"version\":2}", &o), 409);
+    CHECK(str_find(json_str_or(json_path(o, "error.message"), S("")),
+                   S("endpoint 'returns' answers by its fixed split")) >= 0);
+    CHECK_INT(call("/api/v1/endpoints/returns/promote", "{\"version\":2,\"direct\":true}", &o),
+              409);
+    CHECK_INT(call("/api/v1/endpoints/returns/rollback", "{\"reason\":\"worse\"}", &o), 409);
+    stop();
+}
+
+static void test_an_endpoint_moves_its_own_alias(void)
+{
+    struct json *o;
+
+    start();
+    add_version(1);
+    add_version(2);
+    go();
+    CHECK_INT(call("/api/v1/apply", with_tree(PROJECT ", alias: eu}\n", ",\"base\":\"\""), &o),
+              200);
+    CHECK_INT(call("/api/v1/endpoints/returns/promote", "{\"version\":1}", &o), 200);
+    CHECK_INT(call("/api/v1/endpoints/returns/promote", "{\"version\":2}", &o), 200);
+    CHECK_INT(call("/api/v1/models/returns/versions/eu", NULL, &o), 200);
+    CHECK_INT(json_int_or(json_get(o, S("version")), 0), 2);
+    CHECK_INT(call("/api/v1/models/returns/versions/champion", NULL, &o), 404);
+    stop();
+}
+
 /* --- Journal and stories ---------------------------------------------------------------------- */
 
 static void fact(enum fact_type type, const char *subject, const char *correlation,
@@ -420,5 +459,6 @@ static void test_journal_proves_what_it_says(void)
 
 RUN_TESTS(T(test_answers_and_refusals), T(test_pages_of_other_sites_may_not_ask),
           T(test_apply_refuses_a_stale_plan), T(test_apply_checks_versions_that_are_named),
-          T(test_promote_and_go_back), T(test_rollout_by_orders), T(test_facts_become_a_story),
-          T(test_journal_proves_what_it_says))
+          T(test_promote_and_go_back), T(test_rollout_by_orders),
+          T(test_a_fixed_split_is_not_rolled_out), T(test_an_endpoint_moves_its_own_alias),
+          T(test_facts_become_a_story), T(test_journal_proves_what_it_says))

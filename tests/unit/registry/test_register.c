@@ -9,7 +9,7 @@
 #include "base/mem.h"
 #include "base/random.h"
 #include "base/time.h"
-#include "journal/journal.h"
+#include "journal/alias.h"
 #include "registry/probe.h"
 #include "registry/registry.h"
 #include "serve/runtime/onnx_make.h"
@@ -484,7 +484,7 @@ static void test_aliases(void)
     NEED_OK(
         registry_alias_move(f.m, S("bare"), S("champion"), 0, S("u"), S("none"), S(""), NULL, &e),
         &e);
-    NEED_OK(registry_alias_history(f.m, S("bare"), &f.a, &list, &e), &e);
+    NEED_OK(alias_history(f.m, S("bare"), 100, &f.a, &list, &e), &e);
     CHECK_INT(list->count, 3);
     CHECK_INT(facts(&f, "alias.moved"), 3);
     time_test_real();

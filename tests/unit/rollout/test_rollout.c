@@ -78,6 +78,8 @@ static void restart(void)
     CHECK_OK(rollouts_new(m, &r, &e), &e);
 }
 
+static str endpoint_alias; /* that the endpoint serves; empty: champion */
+
 static int start_as(const char *endpoint, int64_t version, const char *config, str flow)
 {
     AUTO(arena_done) struct arena a = {0};
@@ -88,6 +90,7 @@ static int start_as(const char *endpoint, int64_t version, const char *config, s
     return rollout_start(r, m,
                          &(struct rollout_start){.endpoint = str_of(endpoint),
                                                  .model = S("fraud"),
+                                                 .alias = endpoint_alias,
                                                  .version = version,
                                                  .config = tree,
                                                  .actor = S("user:test"),
@@ -522,6 +525,42 @@ static void test_alias_history(void)
     end();
 }
 
+/* An endpoint that serves another alias than champion: that one is moved, and comes back. */
+static void test_other_alias(void)
+{
+    begin();
+    CHECK_OK(meta_exec(m,
+                       "INSERT INTO aliases (model, alias, version, updated_ns) VALUES ('fraud', "
+                       "'eu', 3, 0)",
+                       M_NO_ARGS, &e),
+             &e);
+    endpoint_alias = S("eu");
+    CHECK_FAILS(start_as("pay", 3, PLAIN, STR_NULL), FAILED_PRECONDITION, &e, "the eu already");
+    start(2, PLAIN);
+    restart();
+    order(ROLLOUT_APPROVE);
+    CHECK_INT(alias("eu"), 2);
+    CHECK_INT(alias("champion"), 1);
+    order(ROLLOUT_ROLLBACK);
+    CHECK_INT(alias("eu"), 3);
+    CHECK_INT(alias("champion"), 1);
+    start(2, PLAIN);
+    traffic(22, 0, 0, false);
+    CHECK_STATE("baking", 0);
+    CHECK_INT(alias("eu"), 2);
+    CHECK_INT(facts("check.post_deploy"), 0);
+    order(ROLLOUT_ABORT);
+    CHECK_INT(alias("eu"), 3);
+    endpoint_alias = S("us");
+    CHECK_FAILS(start_as("pay", 2, PLAIN, STR_NULL), FAILED_PRECONDITION, &e,
+                "no us to roll out beside");
+    endpoint_alias = S("challenger");
+    CHECK_FAILS(start_as("pay", 2, PLAIN, STR_NULL), FAILED_PRECONDITION, &e,
+                "endpoint 'pay' serves the alias 'challenger'");
+    endpoint_alias = STR_NULL;
+    end();
+}
+
 static void test_late_harm(void)
 {
     begin();
@@ -671,6 +710,6 @@ static void test_outputs_that_compare(void)
 RUN_TESTS(T(test_healthy_canary), T(test_failures_take_back), T(test_no_traffic),
           T(test_orders_in_every_state), T(test_harm_in_every_state), T(test_restart_goes_on),
           T(test_review_and_approve), T(test_pause_holds), T(test_supersede),
-          T(test_refused_starts), T(test_moved_aliases), T(test_alias_history), T(test_late_harm),
-          T(test_clock_steps_back), T(test_flow_is_told_once), T(test_damaged_state),
-          T(test_outputs_that_compare))
+          T(test_refused_starts), T(test_moved_aliases), T(test_alias_history), T(test_other_alias),
+          T(test_late_harm), T(test_clock_steps_back), T(test_flow_is_told_once),
+          T(test_damaged_state), T(test_outputs_that_compare))

@@ -10,6 +10,7 @@
 
 #include "base/time.h"
 #include "project/project.h"
+#include "registry/contract.h"
 
 static NODISCARD int diff_tree(const struct project_change *first, struct arena *a,
                                struct json **ret, struct err *e)
@@ -87,18 +88,21 @@ int api_project_get(struct api *api, struct api_request *rq, struct err *e)
 int api_project_plan(struct api *api, struct api_request *rq, struct err *e)
 {
     struct project_result r;
-    struct json *before, *changes;
+    struct json *before, *changes, *notes;
     str base;
 
     TRY(read_tree(rq, &r, e));
     TRY(api_applied(api, rq->a, &before, &base, e));
     TRY(check_references(api, r.norm, e));
     TRY(diff_tree(project_diff(before, r.norm, rq->a), rq->a, &changes, e));
+    TRY(registry_contract_notes(api->ctx.meta, before, r.norm, rq->a, &notes, e));
     jo_object(rq->out);
     jo_kstr(rq->out, S("base"), base);
     jo_kstr(rq->out, S("hash"), str_of(r.hash));
     jo_key(rq->out, S("changes"));
     jo_node(rq->out, changes);
+    jo_key(rq->out, S("notes"));
+    jo_node(rq->out, notes);
     jo_object_end(rq->out);
     return 0;
 }
@@ -155,7 +159,7 @@ static NODISCARD int store(struct api *api, struct api_request *rq, const struct
 int api_project_apply(struct api *api, struct api_request *rq, struct err *e)
 {
     struct project_result r;
-    struct json *before, *changes;
+    struct json *before, *changes, *notes;
     str now_hash, base, reason;
 
     TRY(read_tree(rq, &r, e));
@@ -168,6 +172,7 @@ int api_project_apply(struct api *api, struct api_request *rq, struct err *e)
         return refuse_stale(rq, before, now_hash, base, r.norm, e);
     TRY(check_references(api, r.norm, e));
     TRY(diff_tree(project_diff(before, r.norm, rq->a), rq->a, &changes, e));
+    TRY(registry_contract_notes(api->ctx.meta, before, r.norm, rq->a, &notes, e));
     if (!str_eqz(now_hash, r.hash)) {
         TRY(store(api, rq, &r, changes, reason, e));
         api_told_changed(api);
@@ -177,6 +182,8 @@ int api_project_apply(struct api *api, struct api_request *rq, struct err *e)
     jo_kstr(rq->out, S("hash"), str_of(r.hash));
     jo_key(rq->out, S("changes"));
     jo_node(rq->out, changes);
+    jo_key(rq->out, S("notes"));
+    jo_node(rq->out, notes);
     jo_object_end(rq->out);
     return 0;
 }

@@ -36,9 +36,10 @@ static int run(struct cli *c, struct err *e)
     if (c->opt.arg_count)
         TRY(project_view_read(c, c->opt.args[0], &plan, e));
     else
-        TRY(project_view_plan(c, &plan, e));
+        TRY(project_view_plan(c, false, &plan, e));
     project_view_changes(c, &plan, &n);
     cli_flush(c);
+    project_view_notes(plan.notes);
     if (!n && !c->opt.arg_count) {
         cli_note("no changes: what is applied is what the files say");
         return 0;
@@ -54,6 +55,8 @@ static int run(struct cli *c, struct err *e)
     if (o->reason)
         json_set_str(&c->a, body, S("reason"), str_of(o->reason));
     TRY(cli_call(c, "/api/v1/apply", body, &answer, e));
+    if (c->opt.arg_count) /* a kept plan has none */
+        project_view_notes(json_get(answer, S("notes")));
     cli_note("applied " STR_F ", %zu change%s\nnext: weir status",
              STR_A(str_take(json_str_or(json_get(answer, S("hash")), S("")), 12)), n,
              n == 1 ? "" : "s");

@@ -22,6 +22,9 @@ static const struct cli_spec spec = {
                 "  weir plan --detailed-exitcode    0 no changes, 1 failed, 2 changes\n",
     .options = options,
     .option_count = ARRAY_LEN(options),
+    .notes =
+        "Without a running control the files are checked all the same, and held against what was\n"
+        "applied last.\n",
 };
 
 static int run(struct cli *c, struct err *e)
@@ -30,18 +33,25 @@ static int run(struct cli *c, struct err *e)
     struct project_view_plan plan;
     size_t n;
 
-    TRY(project_view_plan(c, &plan, e));
+    TRY(project_view_plan(c, true, &plan, e));
     project_view_changes(c, &plan, &n);
     if (o->out)
         TRY(project_view_write(c, o->out, &plan, e));
     cli_flush(c);
+    project_view_notes(plan.notes);
+    if (plan.offline)
+        cli_note("control does not run: held against what was applied last; whether the versions "
+                 "that weir.yaml names exist was not checked");
     if (!n)
         cli_note("no changes: what is applied is what the files say");
     else if (o->out)
         cli_note("%zu change%s kept in %s\nnext: weir apply %s", n, n == 1 ? "" : "s", o->out,
                  o->out);
     else
-        cli_note("%zu change%s\nnext: weir apply", n, n == 1 ? "" : "s");
+        cli_note("%zu change%s\nnext: %s", n, n == 1 ? "" : "s",
+                 !plan.offline ? "weir apply"
+                 : plan.base.n ? "weir up, then weir apply"
+                               : "weir up");
     if (o->detailed && n)
         c->exit_status = 2;
     return 0;

@@ -3,6 +3,7 @@
 
 #include "base/files.h"
 #include "cli/paint.h"
+#include "registry/contract.h"
 
 #define PLAN_FORM "weir.plan/1"
 #define PLAN_BYTES_MAX ((size_t)64 << 20)
@@ -34,14 +35,57 @@ static struct json *request_body(struct cli *c, const struct json *tree)
     return body;
 }
 
-int project_view_plan(struct cli *c, struct project_view_plan *ret, struct err *e)
+/* What was applied last, by the meta store itself. */
+static NODISCARD int read_store(struct cli *c, const struct json *tree, struct json **ret_applied,
+                                const struct json **ret_notes, struct err *e)
+{
+    AUTO(meta_store_closep) struct meta_store *store = NULL;
+    AUTO(meta_closep) struct meta *m = NULL;
+    const char *dir = path_join(&c->a, c->project_dir, ".weir");
+    struct json *notes;
+
+    *ret_applied = NULL, *ret_notes = NULL;
+    if (!file_exists(path_join(&c->a, dir, "meta.db")))
+        return 0; /* never started: nothing is applied */
+    TRY(meta_store_open(dir, &(struct meta_options){.read_only = true}, &store, e));
+    TRY(meta_open(store, &m, e));
+    TRY(meta_kv_get(m, S("project"), S("applied"), &c->a, ret_applied, e));
+    TRY(registry_contract_notes(m, json_get(*ret_applied, S("tree")), tree, &c->a, &notes, e));
+    *ret_notes = notes;
+    return 0;
+}
+
+static NODISCARD int plan_offline(struct cli *c, const struct project_result *files,
+                                  struct project_view_plan *ret, struct err *e)
+{
+    struct json *applied;
+    const struct json *notes;
+
+    if (read_store(c, files->norm, &applied, &notes, e))
+        return err_context(e, "control does not run (start it with: weir up), and what was applied "
+                              "last cannot be read");
+    *ret = (struct project_view_plan){
+        .tree = files->norm,
+        .base_tree = json_get(applied, S("tree")),
+        .base = json_str_or(json_get(applied, S("hash")), S("")),
+        .hash = arena_dup(&c->a, str_of(files->hash)),
+        .notes = notes,
+        .offline = true,
+    };
+    return 0;
+}
+
+int project_view_plan(struct cli *c, bool offline_too, struct project_view_plan *ret, struct err *e)
 {
     struct project_result files;
     struct json *answer, *applied = NULL;
     int rc;
 
     TRY(project_view_load(c, &files, e));
-    TRY(cli_call(c, "/api/v1/plan", request_body(c, files.norm), &answer, e));
+    rc = cli_call(c, "/api/v1/plan", request_body(c, files.norm), &answer, e);
+    if (rc == CODE_UNAVAILABLE && offline_too)
+        return plan_offline(c, &files, ret, e);
+    TRY(rc);
     rc = cli_call(c, "/api/v1/project", NULL, &applied, e);
     if (rc && rc != CODE_NOT_FOUND)
         return rc;
@@ -50,6 +94,7 @@ int project_view_plan(struct cli *c, struct project_view_plan *ret, struct err *
         .base_tree = json_get(applied, S("tree")),
         .base = json_str_or(json_get(applied, S("hash")), S("")),
         .hash = json_str_or(json_get(answer, S("hash")), S("")),
+        .notes = json_get(answer, S("notes")),
     };
     return 0;
 }
@@ -85,8 +130,32 @@ int project_view_read(struct cli *c, const char *path, struct project_view_plan 
     TRY(json_need_object(o, S("tree"), &tree, e));
     TRY(json_need_str(o, S("base"), &base, e));
     TRY(json_need_str(o, S("hash"), &hash, e));
-    *ret = (struct project_view_plan){tree, json_get(o, S("base_tree")), base, hash};
+    *ret = (struct project_view_plan){
+        .tree = tree, .base_tree = json_get(o, S("base_tree")), .base = base, .hash = hash};
     return 0;
+}
+
+void project_view_notes(const struct json *notes)
+{
+    if (json_is_container(notes))
+        JSON_EACH (note, notes)
+            cli_note("note: " STR_F, STR_A(json_str_or(note, S(""))));
+}
+
+/* {"changes":[…],"notes":[…],"offline":false} */
+static void write_changes_json(struct cli *c, const struct project_change *first,
+                               const struct project_view_plan *p, struct buf *text)
+{
+    struct json *root;
+    struct err e;
+
+    project_diff_json(first, text);
+    if (json_parse(buf_str(text), &c->a, &root, &e))
+        root = json_new_object(&c->a);
+    json_set(root, S("notes"), p->notes ? json_copy(&c->a, p->notes) : json_new_array(&c->a));
+    json_set_bool(&c->a, root, S("offline"), p->offline);
+    json_write(&c->out, root);
+    buf_add_char(&c->out, '\n');
 }
 
 void project_view_changes(struct cli *c, const struct project_view_plan *p, size_t *ret_n)
@@ -98,12 +167,11 @@ void project_view_changes(struct cli *c, const struct project_view_plan *p, size
     *ret_n = 0;
     for (const struct project_change *change = first; change; change = change->next)
         *ret_n += !change->within;
+    buf_init(&text, BUF_MAX_DEFAULT);
     if (c->opt.json) {
-        project_diff_json(first, &c->out);
-        buf_add_char(&c->out, '\n');
+        write_changes_json(c, first, p, &text);
         return;
     }
-    buf_init(&text, BUF_MAX_DEFAULT);
     project_diff_text(first, &text);
     rest = buf_str(&text);
     while (rest.p && rest.n) {

@@ -244,6 +244,41 @@ static void test_apply_checks_versions_that_are_named(void)
     stop();
 }
 
+#define WITH_FEATURES(features)                                                               \
+    "version: 1\nproject: shop\ndatasets:\n  orders: {path: d.csv, label: returned}\n"        \
+    "models:\n  returns: {task: classification, dataset: orders, features: [" features "]}\n" \
+    "endpoints:\n  returns: {model: returns}\n"
+
+/* A version keeps its contract; who changes the features is told so. */
+static void test_changed_features_are_noted(void)
+{
+    struct json *o;
+    char rest[96];
+
+    start();
+    go();
+    CHECK_INT(call("/api/v1/apply",
+                   with_tree(WITH_FEATURES("{name: a}, {name: b}"), ",\"base\":\"\""), &o),
+              200);
+    CHECK_INT(json_get(o, S("notes"))->count, 0);
+    snprintf(rest, sizeof(rest), ",\"base\":\"" STR_F "\"",
+             STR_A(json_str_or(json_get(o, S("hash")), S(""))));
+    CHECK_INT(
+        call("/api/v1/plan", with_tree(WITH_FEATURES("{name: a}, {name: b}, {name: c}"), ""), &o),
+        200);
+    CHECK_INT(json_get(o, S("notes"))->count, 0); /* no version is there to keep anything */
+    add_version(1);
+    add_version(2);
+    CHECK_INT(call("/api/v1/plan", with_tree(WITH_FEATURES("{name: a}, {name: b}"), ""), &o), 200);
+    CHECK_INT(json_get(o, S("notes"))->count, 0);
+    CHECK_INT(call("/api/v1/apply",
+                   with_tree(WITH_FEATURES("{name: a}, {name: b}, {name: c}"), rest), &o),
+              200);
+    CHECK_INT(json_get(o, S("notes"))->count, 1);
+    CHECK(str_find(json_str_or(json_at(json_get(o, S("notes")), 0), S("")), S("(2, 1)")) >= 0);
+    stop();
+}
+
 /* --- Models and endpoints --------------------------------------------------------------------- */
 
 static void test_promote_and_go_back(void)
@@ -459,6 +494,7 @@ static void test_journal_proves_what_it_says(void)
 
 RUN_TESTS(T(test_answers_and_refusals), T(test_pages_of_other_sites_may_not_ask),
           T(test_apply_refuses_a_stale_plan), T(test_apply_checks_versions_that_are_named),
-          T(test_promote_and_go_back), T(test_rollout_by_orders),
-          T(test_a_fixed_split_is_not_rolled_out), T(test_an_endpoint_moves_its_own_alias),
-          T(test_facts_become_a_story), T(test_journal_proves_what_it_says))
+          T(test_changed_features_are_noted), T(test_promote_and_go_back),
+          T(test_rollout_by_orders), T(test_a_fixed_split_is_not_rolled_out),
+          T(test_an_endpoint_moves_its_own_alias), T(test_facts_become_a_story),
+          T(test_journal_proves_what_it_says))

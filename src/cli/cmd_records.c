@@ -36,15 +36,18 @@ static const struct cli_option options[] = {
 };
 static const struct cli_spec spec = {
     .name = "records",
-    .usage = "ENDPOINT",
+    .usage = "[ENDPOINT]",
     .summary = "what happened to each request: newest rows, or any SQL",
     .examples = "  weir records fraud --limit 5\n"
                 "  weir records fraud --sql 'SELECT model_version, count(*), avg(latency_us) FROM "
-                "records GROUP BY 1'\n",
+                "records GROUP BY 1'\n"
+                "  weir records --sql 'SELECT endpoint, count(*) FROM records GROUP BY 1'\n",
     .options = options,
     .option_count = ARRAY_LEN(options),
-    .args_min = 1,
     .args_max = 1,
+    .notes = "Without ENDPOINT: of all endpoints, with the name in the column endpoint and the "
+             "columns of\n"
+             "all of them; what an endpoint does not have is null.\n",
 };
 
 struct reader {
@@ -118,13 +121,14 @@ static bool has_parquet(struct reader *r, const char *dir)
     return file_exists(dir) && !file_list(dir, &r->c->a, &days, &n, &e) && n > 0;
 }
 
-/* A view over both trees. The same segment in both is one row: the exporter may have been faster.
- */
+/* A view over both trees, of one endpoint or (NULL) of all. The same segment in both is one row:
+ * the exporter may have been faster. */
 static NODISCARD int make_view(struct reader *r, const char *endpoint, struct err *e)
 {
     AUTO(buf_done) struct buf sql = {0};
     const char *dirs[] = {r->lake_dir, r->fresh_dir};
-    const char *sub = arena_printf(&r->c->a, "records/endpoint=%s", endpoint).p;
+    const char *sub =
+        endpoint ? arena_printf(&r->c->a, "records/endpoint=%s", endpoint).p : "records";
     size_t n = 0;
 
     buf_init(&sql, 1 << 20);
@@ -136,12 +140,20 @@ static NODISCARD int make_view(struct reader *r, const char *endpoint, struct er
             continue;
         if (n++)
             buf_add_str(&sql, S(" UNION ALL BY NAME "));
-        buf_add_str(&sql, S("SELECT * FROM read_parquet("));
+        /* Only the folder says whose rows these are. */
+        buf_add_str(&sql, endpoint
+                              ? S("SELECT * FROM read_parquet(")
+                              : S("SELECT endpoint, * EXCLUDE (endpoint, dt) FROM read_parquet("));
         lake_quote_text(&sql, arena_printf(&r->c->a, "%s/**/*.parquet", dir));
-        buf_add_str(&sql, S(", union_by_name=true, hive_partitioning=false)"));
+        buf_add_str(&sql, endpoint ? S(", union_by_name=true, hive_partitioning=false)")
+                                   : S(", union_by_name=true, hive_partitioning=true, "
+                                       "hive_types_autocast=false)"));
     }
-    buf_add_str(&sql, S(") QUALIFY row_number() OVER (PARTITION BY request_id, shadow, "
-                        "model_version, \"row\", gateway, ts) = 1"));
+    buf_add_str(&sql, S(") QUALIFY row_number() OVER (PARTITION BY "));
+    buf_add_str(&sql, endpoint ? S("") : S("endpoint, "));
+    buf_add_str(&sql, S("request_id, shadow, model_version, \"row\", gateway, ts) = 1"));
+    if (!n && !endpoint)
+        return FAIL(e, NOT_FOUND, "there are no records yet");
     if (!n)
         return FAIL(e, NOT_FOUND, "there are no records of '%s' yet", endpoint);
     if (sql.overflowed)
@@ -268,11 +280,11 @@ static NODISCARD int show(struct reader *r, struct err *e)
 static int run(struct cli *c, struct err *e)
 {
     struct records_options *o = c->values;
-    const char *endpoint = c->opt.args[0], *state;
+    const char *endpoint = c->opt.arg_count ? c->opt.args[0] : NULL, *state;
     struct reader r = {.c = c};
     int rc;
 
-    if (!str_is_name(str_of(endpoint)))
+    if (endpoint && !str_is_name(str_of(endpoint)))
         return FAIL(e, INVALID_ARGUMENT, "'%s' is no name of an endpoint", endpoint);
     TRY(cli_project_find(c, e));
     state = path_join(&c->a, c->project_dir, ".weir");

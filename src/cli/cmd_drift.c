@@ -1,16 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* `weir drift`: the monitors of endpoints, or two files of distributions. */
 #include "base/files.h"
+#include "base/time.h"
 #include "cli/cli.h"
 #include "cli/drift_files.h"
+#include "cli/drift_view.h"
 #include "cli/paint.h"
 #include "cli/session.h"
 
-#include <math.h>
-#include <stdlib.h>
-
 #define FILE_BYTES_MAX ((size_t)64 << 20)
-#define COLUMNS_SHOWN 8
 
 struct drift_options {
     const char *baseline, *current, *output;
@@ -27,9 +25,9 @@ static const struct cli_option options[] = {
      offsetof(struct drift_options, threshold)},
     {"output", 'o', CLI_TEXT, "FILE", "write the report there, as JSON",
      offsetof(struct drift_options, output)},
-    {"verbose", 'v', CLI_FLAG, NULL, "every feature, not only those that exceed",
+    {"verbose", 'v', CLI_FLAG, NULL, "what the figures mean; of two files: every feature",
      offsetof(struct drift_options, verbose)},
-    {"all", 'a', CLI_FLAG, NULL, "every column of an endpoint, not only the first eight",
+    {"all", 'a', CLI_FLAG, NULL, "every column of an endpoint, not only those that stand out",
      offsetof(struct drift_options, all)},
 };
 static const struct cli_spec spec = {
@@ -41,7 +39,11 @@ static const struct cli_spec spec = {
     .options = options,
     .option_count = ARRAY_LEN(options),
     .args_max = 1,
-    .notes = "Of two files: exit 0 nothing exceeds, 1 something does, 2 wrong input.\n"
+    .notes = "PSI: how far a column is from its reference; 0.1 is worth a look, 0.25 is much.\n"
+             "BY CHANCE: the PSI that so few rows have on average without any drift.\n"
+             "EVIDENCE: rises with each row that fits a change better; at the budget it alarms.\n"
+             "Shown are columns beyond a band, above twice the chance, or with 1% of the budget.\n"
+             "Of two files: exit 0 nothing exceeds, 1 something does, 2 wrong input.\n"
              "A file is {\"feature\": [shares or counts of the cells], …}, or one array.\n",
 };
 
@@ -122,80 +124,17 @@ static NODISCARD int files(struct cli *c, const struct drift_options *o, struct 
 
 /* --- Endpoints -------------------------------------------------------------------------------- */
 
-static int by_psi(const void *a, const void *b)
-{
-    double x = json_real_or(json_get(*(const struct json *const *)a, S("psi")), -1);
-    double y = json_real_or(json_get(*(const struct json *const *)b, S("psi")), -1);
-
-    return (x < y) - (x > y);
-}
-
-static void write_columns(struct cli *c, const struct json *features, bool all)
-{
-    static const char *const titles[] = {"COLUMN",   "ROLE",     "PSI",     "BY CHANCE",
-                                         "MEAN, SD", "EVIDENCE", "SEVERITY"};
-    const struct json **sorted = ARENA_ARRAY(&c->a, const struct json *, features->count + 1);
-    size_t n = 0;
-    struct table t;
-
-    JSON_EACH (f, features)
-        sorted[n++] = f;
-    qsort(sorted, n, sizeof(struct json *), by_psi);
-    table_begin(&t, &c->a, titles, ARRAY_LEN(titles));
-    for (size_t i = 2; i < 6; i++)
-        t.right[i] = true;
-    for (size_t i = 0; i < n && (all || i < COLUMNS_SHOWN); i++) {
-        static const char *const numbers[] = {"psi", "psi_null", "mean_delta_sd", "evidence"};
-        str severity = json_str_or(json_get(sorted[i], S("severity")), S("ok"));
-
-        table_add(&t, json_str_or(json_get(sorted[i], S("feature")), S("?")));
-        table_add(&t, json_str_or(json_get(sorted[i], S("role")), S("")));
-        for (size_t k = 0; k < ARRAY_LEN(numbers); k++)
-            table_add(&t, paint_number(&c->a,
-                                       json_real_or(json_get(sorted[i], str_of(numbers[k])), NAN)));
-        table_add_painted(&t,
-                          str_eq(severity, S("ok"))       ? PAINT_GREEN
-                          : str_eq(severity, S("severe")) ? PAINT_RED
-                                                          : PAINT_YELLOW,
-                          severity);
-    }
-    table_write(&t, c->color, &c->out);
-    if (!all && n > COLUMNS_SHOWN)
-        buf_printf(&c->out, "and %zu more: --all\n", n - COLUMNS_SHOWN);
-}
-
-static void write_monitor(struct cli *c, const struct json *m, bool all)
-{
-    str state = json_str_or(json_get(m, S("state")), S("?"));
-    double evidence = json_real_or(json_get(m, S("evidence")), NAN);
-    double budget = json_real_or(json_get(m, S("budget_rows")), NAN);
-
-    paint_text(&c->out, c->color, PAINT_BOLD, json_str_or(json_get(m, S("endpoint")), S("?")));
-    buf_printf(&c->out, "  version " STR_F "  ",
-               STR_A(json_str_or(json_get(m, S("version")), S("-"))));
-    paint_text(&c->out, c->color,
-               str_eq(state, S("drifting")) ? PAINT_RED
-               : str_eq(state, S("ok"))     ? PAINT_GREEN
-                                            : PAINT_DIM,
-               state);
-    if (isfinite(evidence) && isfinite(budget))
-        buf_printf(&c->out, "  evidence " STR_F " of " STR_F " rows",
-                   STR_A(paint_number(&c->a, evidence)), STR_A(paint_number(&c->a, budget)));
-    buf_printf(&c->out, "  " STR_F " rows, " STR_F "/s\n",
-               STR_A(paint_number(&c->a, json_real_or(json_get(m, S("rows")), 0))),
-               STR_A(paint_number(&c->a, json_real_or(json_get(m, S("rows_per_s")), 0))));
-    if (json_get(m, S("reason")))
-        buf_printf(&c->out, "  " STR_F "\n", STR_A(json_str_or(json_get(m, S("reason")), S(""))));
-    if (json_get(m, S("features")) && json_get(m, S("features"))->count)
-        write_columns(c, json_get(m, S("features")), all);
-}
-
 static int run(struct cli *c, struct err *e)
 {
     struct drift_options *o = c->values;
     const struct json *monitors;
     struct json *answer;
-    size_t n = 0;
+    struct drift_view v = {.a = &c->a,
+                           .color = c->color,
+                           .all = o->all,
+                           .columns = (size_t)c->columns,
+                           .now_ns = time_wall_ns()};
+    size_t n = 0, hidden = 0;
 
     if (o->baseline || o->current)
         return files(c, o, e);
@@ -209,10 +148,17 @@ static int run(struct cli *c, struct err *e)
     }
     monitors = json_get(answer, S("monitors"));
     JSON_EACH (m, monitors) {
-        if (n++)
+        if (o->all && n)
             buf_add_char(&c->out, '\n');
-        write_monitor(c, m, o->all);
+        n++;
+        hidden += drift_view_monitor(&v, m, &c->out);
     }
+    cli_flush(c);
+    if (o->verbose)
+        drift_view_legend(&c->out);
+    else if (hidden)
+        cli_note("%zu column%s as usual: --all shows them, -v says what the figures mean", hidden,
+                 hidden == 1 ? " is" : "s are");
     if (!n)
         cli_note("nothing is watched yet: monitors begin with the first traffic");
     return 0;

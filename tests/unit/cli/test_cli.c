@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Options, drift of two files, and a story as a person sees it. */
 #include "cli/drift_files.h"
+#include "cli/drift_view.h"
 #include "cli/options.h"
 #include "cli/paint.h"
 #include "cli/story_view.h"
@@ -119,6 +120,55 @@ static void test_drift_of_files(void)
         json_real_or(json_get(json_at(json_get(r.report, S("results")), 0), S("psi")), INFINITY)));
 }
 
+#define MONITOR_JSON(state, more)                                                           \
+    "{\"endpoint\":\"pay\",\"version\":\"3\",\"state\":\"" state                            \
+    "\",\"rows_per_s\":2300,\"evidence\":12,\"budget_rows\":4.8e9,\"false_alarm_every_s\":" \
+    "2592000" more "}"
+#define COLUMN_JSON(name, psi, chance, evidence, severity)                                \
+    "{\"feature\":\"" name "\",\"role\":\"feature\",\"psi\":" psi ",\"psi_null\":" chance \
+    ",\"evidence\":" evidence ",\"severity\":\"" severity "\"}"
+#define COLUMNS_JSON                                                                              \
+    ",\"features\":[" COLUMN_JSON("calm", "0.02", "0.015", "9", "ok") "," COLUMN_JSON(            \
+        "amount", "0.4", "0.001", "9", "severe") "," COLUMN_JSON("slow", "0.001", "0.001", "1e8", \
+                                                                 "ok") "]"
+
+static size_t draw(const char *monitor, size_t columns, bool all, struct arena *a, struct buf *out)
+{
+    struct drift_view v = {
+        .a = a, .all = all, .columns = columns, .now_ns = INT64_C(7200000000000)};
+    struct json *m;
+
+    buf_clear(out);
+    if (!CHECK_OK(json_parse(str_of(monitor), a, &m, &e), &e))
+        return 0;
+    return drift_view_monitor(&v, m, out);
+}
+
+static void test_monitors_in_words(void)
+{
+    AUTO(arena_done) struct arena a = {0};
+    AUTO(buf_done) struct buf out = {0};
+
+    buf_init(&out, 1 << 20);
+    draw(MONITOR_JSON("ok", ""), 100, false, &a, &out);
+    CHECK_STR(buf_str(&out), S("pay v3  ok: evidence 12 of 4.8G (one false alarm in 30 days), 2300 "
+                               "rows/s\n"));
+    draw(MONITOR_JSON("ok", ""), 50, false, &a, &out);
+    CHECK_STR(buf_str(&out), S("pay v3  ok: evidence 12 of 4.8G, 2300 rows/s\n"));
+    draw(MONITOR_JSON("unwatched", ",\"reason\":\"it has no profile\""), 80, false, &a, &out);
+    CHECK_STR(buf_str(&out), S("pay v3  not watched: it has no profile\n"));
+    CHECK_INT(draw(MONITOR_JSON("drifting", ",\"severity\":\"severe\",\"labels_worse\":true,"
+                                            "\"first_breach_ns\":3600000000000" COLUMNS_JSON),
+                   80, false, &a, &out),
+              1);
+    CHECK(str_find(buf_str(&out), S("pay v3  drifting, severe, labels worse, since 1h ago")) == 0);
+    CHECK(str_find(buf_str(&out), S("\n  amount")) > 0); /* the largest first */
+    CHECK(str_find(buf_str(&out), S("  slow")) > str_find(buf_str(&out), S("  amount")));
+    CHECK(str_find(buf_str(&out), S("calm")) < 0);
+    CHECK_INT(draw(MONITOR_JSON("ok", COLUMNS_JSON), 80, true, &a, &out), 0);
+    CHECK(str_find(buf_str(&out), S("calm")) > 0);
+}
+
 static void test_drift_files_are_refused(void)
 {
     AUTO(arena_done) struct arena a = {0};
@@ -190,5 +240,6 @@ static void test_text_cannot_steer_the_terminal(void)
 }
 
 RUN_TESTS(T(test_options_are_read), T(test_options_are_refused_with_a_way_on),
-          T(test_drift_of_files), T(test_drift_files_are_refused), T(test_story_is_drawn),
-          T(test_story_is_coloured_only_when_asked), T(test_text_cannot_steer_the_terminal))
+          T(test_drift_of_files), T(test_monitors_in_words), T(test_drift_files_are_refused),
+          T(test_story_is_drawn), T(test_story_is_coloured_only_when_asked),
+          T(test_text_cannot_steer_the_terminal))

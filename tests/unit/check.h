@@ -8,6 +8,7 @@
 
 #include "base/str.h"
 
+#include <ftw.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -99,6 +100,36 @@ static inline UNUSED bool check_fails(int rc, enum code want, const struct err *
     return ok;
 }
 
+/* --- Folders ---------------------------------------------------------------------------------- */
+
+#define CHECK_FOLDERS_MAX 512
+
+static UNUSED char check_folders[CHECK_FOLDERS_MAX][128];
+static UNUSED size_t check_folder_count;
+
+/* mkdtemp(); the folder and all in it are removed when the tests are over. Main thread. */
+static inline UNUSED char *check_mkdtemp(char *path)
+{
+    if (!mkdtemp(path))
+        return NULL;
+    if (check_folder_count < CHECK_FOLDERS_MAX)
+        snprintf(check_folders[check_folder_count++], sizeof(check_folders[0]), "%s", path);
+    return path;
+}
+
+static inline int check_remove(const char *path, const struct stat *st, int type, struct FTW *at)
+{
+    (void)st, (void)type, (void)at;
+    (void)remove(path);
+    return 0;
+}
+
+static inline UNUSED void check_remove_folders(void)
+{
+    for (size_t i = 0; i < check_folder_count; i++)
+        (void)nftw(check_folders[i], check_remove, 16, FTW_DEPTH | FTW_PHYS);
+}
+
 struct check_test {
     const char *name;
     void (*fn)(void);
@@ -121,6 +152,7 @@ static inline UNUSED int check_run(const struct check_test *tests, size_t n, con
             fprintf(stderr, "FAILED %s\n", tests[i].name);
         }
     }
+    check_remove_folders();
     printf("%d passed, %d failed (%d checks)\n", passed, failed, check_count);
     return failed || passed == 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }

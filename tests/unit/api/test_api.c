@@ -52,7 +52,7 @@ static void start(void)
 
     arena_init(&a, 0);
     snprintf(t.dir, sizeof(t.dir), "/tmp/weir-api-XXXXXX");
-    CHECK(mkdtemp(t.dir) != NULL);
+    CHECK(check_mkdtemp(t.dir) != NULL);
     t.changes = 0;
     CHECK_OK(meta_store_open(t.dir, NULL, &t.store, &e), &e);
     CHECK_OK(meta_open(t.store, &t.m, &e), &e);

@@ -227,7 +227,7 @@ int main(int argc, char **argv)
 
     if (argc == 3 && !strcmp(argv[1], "--replace"))
         return file_replace(argv[2], NEW, &e);
-    if (!mkdtemp(dir))
+    if (!check_mkdtemp(dir))
         return EXIT_FAILURE;
     snprintf(path, sizeof(path), "%s/file", dir);
     rc = check_run(tests, ARRAY_LEN(tests), argc > 1 ? argv[1] : NULL);

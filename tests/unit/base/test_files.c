@@ -205,7 +205,7 @@ int main(int argc, char **argv)
     char command[64];
     int rc;
 
-    if (!mkdtemp(dir))
+    if (!check_mkdtemp(dir))
         return EXIT_FAILURE;
     rc = run_all(argc, argv);
     arena_done(&arena);

@@ -96,7 +96,7 @@ int main(int argc, char **argv)
 {
     int rc;
 
-    if (!mkdtemp(dir))
+    if (!check_mkdtemp(dir))
         return EXIT_FAILURE;
     arena_init(&arena, 0);
     rc = run_all(argc, argv);

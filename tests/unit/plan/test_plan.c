@@ -246,7 +246,7 @@ int main(int argc, char **argv)
     int rc;
 
     arena_init(&a, 0);
-    if (!mkdtemp(folder))
+    if (!check_mkdtemp(folder))
         return EXIT_FAILURE;
     rc = check_run(tests, ARRAY_LEN(tests), argc > 1 ? argv[1] : NULL);
     arena_done(&a);

@@ -252,7 +252,7 @@ static void templates(void)
     struct err e;
     size_t n;
 
-    NEED(mkdtemp(dir));
+    NEED(check_mkdtemp(dir));
     CHECK_FAILS(project_load(dir, &arena, &r, &e), NOT_FOUND, &e, "`weir init` writes one");
     list = project_templates(&n);
     CHECK(n >= 2);

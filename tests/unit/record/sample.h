@@ -17,7 +17,7 @@
 static UNUSED void sample_dir(char path[64])
 {
     snprintf(path, 64, "/tmp/weir-record-XXXXXX");
-    if (!mkdtemp(path))
+    if (!check_mkdtemp(path))
         abort();
 }
 

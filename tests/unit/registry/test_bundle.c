@@ -404,7 +404,7 @@ int main(int argc, char **argv)
 
     if (argc > 1 && strcmp(argv[1], "probe") == 0)
         return probe_main(argc - 1, argv + 1);
-    if (n < 0 || !mkdtemp(folder) || !data_make())
+    if (n < 0 || !check_mkdtemp(folder) || !data_make())
         return EXIT_FAILURE;
     return check_run(tests, ARRAY_LEN(tests), argc > 1 ? argv[1] : NULL);
 }

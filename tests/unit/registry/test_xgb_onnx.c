@@ -327,7 +327,7 @@ static void test_refuses(void)
 
 static void setup_folder(void)
 {
-    NEED(mkdtemp(folder) != NULL);
+    NEED(check_mkdtemp(folder) != NULL);
 }
 
 static void remove_folder(void)

@@ -218,7 +218,7 @@ int main(int argc, char **argv)
     int rc;
 
     arena_init(&a, 0);
-    if (!mkdtemp(folder) || blobs_open(folder, &blobs, &e))
+    if (!check_mkdtemp(folder) || blobs_open(folder, &blobs, &e))
         return EXIT_FAILURE;
     rc = check_run(tests, ARRAY_LEN(tests), argc > 1 ? argv[1] : NULL);
     blobs_close(blobs);

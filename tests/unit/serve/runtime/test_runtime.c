@@ -392,7 +392,7 @@ static void test_cancel_stops_a_run(void)
 
 static void setup_folder(void)
 {
-    NEED(mkdtemp(folder) != NULL);
+    NEED(check_mkdtemp(folder) != NULL);
     snprintf(path, sizeof(path), "%s/m.onnx", folder);
 }
 

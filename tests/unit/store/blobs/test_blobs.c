@@ -14,7 +14,7 @@
 static void make_dir(char path[64])
 {
     snprintf(path, 64, "/tmp/weir-blobs-XXXXXX");
-    if (!mkdtemp(path))
+    if (!check_mkdtemp(path))
         abort();
 }
 

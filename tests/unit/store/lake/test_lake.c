@@ -21,7 +21,7 @@ static struct lake *open_lake(void)
 static void make_dir(char path[64])
 {
     snprintf(path, 64, "/tmp/weir-lake-XXXXXX");
-    if (!mkdtemp(path))
+    if (!check_mkdtemp(path))
         abort();
 }
 

@@ -14,7 +14,8 @@ YAML = "version: 1\nproject: shop\ngateway: {listen: '@GATEWAY@'}\ncontrol: {lis
 
 
 def weir(folder, *args, status=0):
-    done = subprocess.run([BINARY, *args], cwd=folder, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([BINARY, *args], cwd=folder, capture_output=True, text=True,
+                          timeout=60, check=False)
     assert done.returncode == status, done
     return done
 
@@ -52,7 +53,10 @@ def lake(tmp_path):
 def test_records_of_all_endpoints(lake):
     sql = "SELECT endpoint, count(*) AS n FROM records GROUP BY 1 ORDER BY 1"
     rows = weir(lake, "records", "--json", "--sql", sql).stdout.splitlines()
-    assert [json.loads(row) for row in rows] == [{"endpoint": "012", "n": 48}, {"endpoint": "credit", "n": 48}]
+    assert [json.loads(row) for row in rows] == [
+        {"endpoint": "012", "n": 48},
+        {"endpoint": "credit", "n": 48},
+    ]
     newest = [json.loads(row) for row in weir(lake, "records", "--json", "--limit", "3").stdout.splitlines()]
     assert len(newest) == 3 and {row["endpoint"] for row in newest} <= {"012", "credit"}
     one = weir(lake, "records", "credit", "--json", "--limit", "1").stdout

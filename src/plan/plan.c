@@ -35,6 +35,30 @@ static NODISCARD int need_positive(const struct json *part, str key, int64_t max
     return 0;
 }
 
+/* Absent in parts of older programs. */
+static NODISCARD int read_compute(const struct json *part, struct plan_compute *c, struct err *e)
+{
+    static const str places[] = {S_INIT("auto"), S_INIT("loops"), S_INIT("crew")};
+    const struct json *o = json_get(part, S("compute"));
+    str place = json_str_or(json_get(o, S("place")), places[0]);
+    int64_t workers = json_int_or(json_get(o, S("workers")), 0);
+    int64_t threads = json_int_or(json_get(o, S("threads")), 1);
+    size_t i = 0;
+
+    while (i < ARRAY_LEN(places) && !str_eq(places[i], place))
+        i++;
+    if (i == ARRAY_LEN(places))
+        return FAIL(e, INVALID_ARGUMENT,
+                    "compute.place is '" STR_F "', expected auto, loops or crew",
+                    STR_A(str_take(place, 32)));
+    if (workers < 0 || workers > PLAN_THREADS_MAX || threads < 1 || threads > PLAN_THREADS_MAX)
+        return FAIL(e, OUT_OF_RANGE,
+                    "compute has %lld workers of %lld threads, expected at most %d",
+                    (long long)workers, (long long)threads, PLAN_THREADS_MAX);
+    *c = (struct plan_compute){(enum plan_place)i, (uint32_t)workers, (uint32_t)threads};
+    return 0;
+}
+
 static NODISCARD int read_limits(const struct json *part, struct plan_endpoint *ep, struct err *e)
 {
     int64_t timeout_ns, body, rows, inflight;
@@ -48,7 +72,7 @@ static NODISCARD int read_limits(const struct json *part, struct plan_endpoint *
     ep->rows_max = (uint32_t)rows;
     ep->inflight_max = (uint32_t)inflight;
     ep->durable_log = json_bool_or(json_get(part, S("durable_log")), false);
-    return 0;
+    return read_compute(part, &ep->compute, e);
 }
 
 static NODISCARD int read_version(const struct json *item, struct arena *a, struct plan_version *v,

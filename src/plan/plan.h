@@ -57,6 +57,15 @@ struct plan_version {
     str profile;  /* sha256 of the profile part, or empty */
 };
 
+/* Where the models of an endpoint run. */
+enum plan_place { PLAN_PLACE_AUTO, PLAN_PLACE_LOOPS, PLAN_PLACE_CREW };
+struct plan_compute {
+    enum plan_place place;
+    uint32_t workers; /* of a crew; 0 = as many as processors */
+    uint32_t threads; /* inside one run */
+};
+#define PLAN_THREADS_MAX 64
+
 struct plan_endpoint {
     str name;
     str hash; /* of this part */
@@ -64,7 +73,8 @@ struct plan_endpoint {
     uint64_t timeout_ns;
     uint64_t body_bytes_max;
     uint32_t rows_max;     /* per request */
-    uint32_t inflight_max; /* requests of this endpoint in one loop turn */
+    uint32_t inflight_max; /* requests of this endpoint in one loop turn, or in its crew */
+    struct plan_compute compute;
     bool durable_log;
     str sticky_field; /* metadata field or parameter that holds the key; empty: header only */
     str sticky_header;

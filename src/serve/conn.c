@@ -57,11 +57,19 @@ static void list_append(struct serve_loop *l, struct conn *c)
     l->conns_last = c;
 }
 
+static void conn_free(struct conn *c)
+{
+    buf_done(&c->in);
+    buf_done(&c->out);
+    mem_free(c);
+}
+
+/* What a crew still reads of it lives on until that is back. */
 void conn_close(struct conn *c)
 {
     struct serve_loop *l = c->l;
 
-    ASSERT(!c->pending && !c->touched);
+    ASSERT(!c->pending && !c->touched && !c->gone);
     if (c->hold_position)
         __atomic_sub_fetch(&l->held, 1, __ATOMIC_RELAXED);
     loop_task_cancel(l->loop, &c->more);
@@ -70,9 +78,10 @@ void conn_close(struct conn *c)
     list_remove(l, c);
     l->conn_count--;
     counter_add(&l->counters.connections_open, (uint64_t)-1);
-    buf_done(&c->in);
-    buf_done(&c->out);
-    mem_free(c);
+    c->gone = true;
+    offloads_abandon(c);
+    if (!c->away)
+        conn_free(c);
 }
 
 void conns_close_all(struct serve_loop *l)
@@ -95,6 +104,22 @@ static void touch(struct conn *c)
     c->touched = true;
     c->touched_next = l->touched;
     l->touched = c;
+}
+
+void conn_touch(struct conn *c)
+{
+    touch(c);
+}
+
+void conn_back(struct conn *c)
+{
+    if (c->gone) {
+        if (!c->away)
+            conn_free(c);
+        return;
+    }
+    touch(c);
+    c->unread = true; /* goes on where it stopped, in the next turn */
 }
 
 /* --- Writing ---------------------------------------------------------------------------------- */
@@ -164,9 +189,9 @@ void conn_answer(struct conn *c, int status, const char *content_type, str body)
         body = buf_str(&copy);
         turn_flush(c->l);
     }
-    conn_write_response(c, status, content_type, http1_known(&c->req.fields, HTTP1_F_X_REQUEST_ID),
-                        0, c->req.keep_alive, body);
-    if (c->req.method == HTTP1_M_HEAD && !c->out.overflowed)
+    conn_write_response(c, status, content_type, http1_known(&c->req->fields, HTTP1_F_X_REQUEST_ID),
+                        0, c->req->keep_alive, body);
+    if (c->req->method == HTTP1_M_HEAD && !c->out.overflowed)
         c->out.n -= body.n; /* the head says how long it would be */
 }
 
@@ -247,7 +272,7 @@ static char *room(struct conn *c, size_t *ret_n)
     want = CLAMP(want, READ_BYTES, (size_t)1 << 20);
     to = buf_reserve(&c->in, MIN(want, c->in.max_bytes - c->in.n));
     if (old && c->in.p != old)
-        http1_request_move(&c->req, old, c->in.p);
+        http1_request_move(&c->own_req, old, c->in.p);
     *ret_n = c->in.cap_bytes - c->in.n;
     return to;
 }
@@ -287,7 +312,7 @@ RUNS_ON(on_loop) static void refuse(struct conn *c)
 
 RUNS_ON(on_loop) static void expect(struct conn *c)
 {
-    if (!c->req.expect_continue)
+    if (!c->req->expect_continue)
         return;
     if (c->pending)
         turn_flush(c->l);
@@ -297,7 +322,7 @@ RUNS_ON(on_loop) static void expect(struct conn *c)
 /* Takes the complete requests out of the buffer. */
 RUNS_ON(on_loop) static void conn_parse(struct conn *c)
 {
-    while (c->parsed < c->in.n && !c->closing) {
+    while (c->parsed < c->in.n && !c->closing && !c->away) {
         size_t n = c->in.n - c->parsed;
         enum http1_event event;
 
@@ -309,7 +334,7 @@ RUNS_ON(on_loop) static void conn_parse(struct conn *c)
             c->unread = true; /* goes on in the next turn, in an empty arena */
             return;
         }
-        event = http1_parse(&c->parser, c->in.p + c->parsed, &n, &c->req);
+        event = http1_parse(&c->parser, c->in.p + c->parsed, &n, &c->own_req);
         c->in.n = c->parsed + n;
         if (event == HTTP1_HEAD) {
             expect(c);
@@ -322,7 +347,7 @@ RUNS_ON(on_loop) static void conn_parse(struct conn *c)
         if (event != HTTP1_REQUEST)
             return;
         counter_add(&c->l->counters.requests, 1);
-        route_request(c, c->req.body);
+        route_request(c, c->req->body);
         c->parsed += c->parser.consumed;
         http1_parser_init(&c->parser, &c->parser.limits);
     }
@@ -363,6 +388,14 @@ static void linger(struct conn *c)
     discard(c);
 }
 
+void conn_drop(struct conn *c)
+{
+    if (c->gone)
+        return;
+    touch(c);
+    drop_output(c);
+}
+
 static void conn_event(struct loop *loop, struct loop_fd *w, uint32_t events)
 {
     struct conn *c = CONTAINER_OF(w, struct conn, watch);
@@ -374,6 +407,12 @@ static void conn_event(struct loop *loop, struct loop_fd *w, uint32_t events)
         discard(c);
     if (c->closing)
         return;
+    if (c->away) { /* its buffer is in use until a crew is done */
+        c->unread = true;
+        if (events & (EPOLLHUP | EPOLLERR))
+            drop_output(c);
+        return;
+    }
     if (c->pending) { /* its buffer is in use until the flush */
         loop_defer(loop, &c->more);
         return;
@@ -385,7 +424,7 @@ static void conn_event(struct loop *loop, struct loop_fd *w, uint32_t events)
         return;
     }
     conn_parse(c);
-    if (c->ended && !c->paused && !c->unread)
+    if (c->ended && !c->paused && !c->unread && !c->away)
         c->closing = true; /* a half-closed peer still gets its answers */
 }
 
@@ -418,6 +457,7 @@ void conn_accept(struct loop *loop, struct listener *li, int fd, const struct ad
     }
     c = mem_zalloc(sizeof(*c));
     c->l = l;
+    c->req = &c->own_req;
     limits.head_bytes = cfg->head_bytes_max;
     limits.body_bytes = cfg->body_bytes_max;
     http1_parser_init(&c->parser, &limits);
@@ -448,7 +488,7 @@ static void compact(struct conn *c)
         buf_consume(&c->in, c->parsed);
         c->parsed = 0;
         if (c->parser.in_body)
-            http1_request_move(&c->req, from, c->in.p);
+            http1_request_move(&c->own_req, from, c->in.p);
     }
     if (!c->in.n && c->in.cap_bytes > KEEP_BYTES) {
         size_t max = c->in.max_bytes;
@@ -469,7 +509,7 @@ static void resume(struct conn *c)
         c->paused = false;
         c->unread = true;
     }
-    if (c->unread && !c->paused) {
+    if (c->unread && !c->paused && !c->away) {
         c->unread = false;
         loop_defer(c->l->loop, &c->more);
     }
@@ -480,7 +520,8 @@ RUNS_ON(on_loop) static void conn_settle(struct conn *c)
     bool ok;
 
     ASSERT(!c->pending);
-    compact(c);
+    if (!c->away)
+        compact(c);
     if (c->out.overflowed) /* half an answer is worse than none */
         drop_output(c);
     ok = conn_send(c);
@@ -561,6 +602,8 @@ static void sweep_one(struct conn *c, const struct gateway_config *cfg, int64_t 
             touch(c);
             c->ended = true;
         }
+    } else if (c->away) { /* waits for us, until a deadline of ours */
+        return;
     } else if (c->request_ns && now_ns - c->request_ns > cfg->request_timeout_ns && !c->closing) {
         touch(c);
         conn_write_response(c, 408, "application/json", STR_NULL, 0, false,

@@ -143,6 +143,7 @@ static NODISCARD int loop_prepare(struct gateway *gw, struct serve_loop *l, stru
     rng_seed(&l->rng, seed);
     TRY(loop_new(&l->loop, e));
     mailbox_open(&l->mailbox, l->loop, on_mail);
+    mailbox_open(&l->returns, l->loop, offload_returned);
     l->turn_end.fn = conns_turn_end;
     l->drain.fn = conns_drain;
     loop_on_turn_end(l->loop, &l->turn_end);
@@ -192,7 +193,9 @@ static void loop_done(struct serve_loop *l)
     if (!l->loop)
         return;
     listener_stop(l->loop, &l->listener); /* of a loop that never ran */
+    mailbox_close(&l->returns);
     mailbox_close(&l->mailbox);
+    offloads_done(l);
     served_plan_unref(l->plan);
     loop_free(l->loop);
     arena_done(&l->turn);
@@ -286,12 +289,22 @@ void gateway_stop(struct gateway *gw, int64_t grace_ns)
         thread_join(&gw->loops[i].thread);
 }
 
+/* The loops are gone: what crews still have comes back into mailboxes that are emptied next. */
+static void stop_crews(struct gateway *gw)
+{
+    if (gw->plan)
+        served_plan_stop_crews(gw->plan);
+    for (struct served_plan *p = gw->retired; p; p = p->next)
+        served_plan_stop_crews(p);
+}
+
 void gateway_free(struct gateway *gw)
 {
     if (!gw)
         return;
     gateway_stop(gw, 0);
     shadow_free(gw->shadow);
+    stop_crews(gw);
     keeper_close(gw->keeper);
     for (uint32_t i = 0; i < gw->cfg.loops; i++)
         loop_done(&gw->loops[i]);
@@ -381,6 +394,8 @@ bool gateway_ready(struct gateway *gw)
 
 static void watch_model(struct served_model *m, int64_t now_ns)
 {
+    if (m->crew)
+        crew_watch(m->crew, now_ns);
     for (uint32_t i = 0; i < m->lane_count; i++) {
         int64_t deadline = __atomic_load_n(&m->lanes[i].run_deadline_ns, __ATOMIC_ACQUIRE);
 

@@ -33,7 +33,7 @@ static const struct exchange_form oip_form = {"oip", write_infer};
 static NODISCARD int split_body(struct conn *c, str body, str *ret_json, str *ret_raw,
                                 bool *ret_all_raw, struct err *e)
 {
-    str text = http1_known(&c->req.fields, HTTP1_F_INFERENCE_LENGTH);
+    str text = http1_known(&c->req->fields, HTTP1_F_INFERENCE_LENGTH);
     uint64_t n;
 
     *ret_json = body, *ret_raw = STR_NULL, *ret_all_raw = false;
@@ -52,10 +52,10 @@ static NODISCARD int split_body(struct conn *c, str body, str *ret_json, str *re
 }
 
 static NODISCARD int read_infer(struct conn *c, struct served_endpoint *ep, struct tensor *inputs,
-                                str body, struct infer_request *request, struct err *e)
+                                str body, struct arena *a, struct infer_request *request,
+                                struct err *e)
 {
     static const struct infer_options options = {.null_is_nan = true};
-    struct arena *a = &c->l->turn;
     str json, raw;
     bool all_raw;
 
@@ -96,16 +96,17 @@ static NODISCARD int infer(struct conn *c, struct served_endpoint *ep, struct se
     struct served_version *into = named ? named : ep->champion;
     struct infer_request *request;
     struct tensor *inputs;
-    struct exchange *x = turn_begin(c->l, c, ep, into, &inputs);
+    struct exchange *x = turn_begin(c->l, c, ep, into, body.n, &inputs);
+    struct arena *a = exchange_arena(c->l, x);
     int rc;
 
-    request = arena_alloc(&c->l->turn, sizeof(*request));
+    request = arena_alloc(a, sizeof(*request));
     x->form = &oip_form;
     x->form_state = request;
     x->version = named;
     rc = body_check(ep, body, e);
     if (!rc)
-        rc = read_infer(c, ep, inputs, body, request, e);
+        rc = read_infer(c, ep, inputs, body, a, request, e);
     if (!rc && request->rows > (int64_t)ep->plan.rows_max)
         rc = FAIL(e, RESOURCE_EXHAUSTED,
                   "%lld rows, endpoint '" STR_F "' takes at most %u in a request",
@@ -136,7 +137,7 @@ static struct served_endpoint *find(struct conn *c, const struct route_match *m,
         return ep;
     (void)FAIL(&e, NOT_FOUND, "Request for unknown model: '" STR_F "' has no version " STR_F,
                STR_A(m->model), STR_A(str_take(m->version, 32)));
-    if (c->req.method == HTTP1_M_POST)
+    if (c->req->method == HTTP1_M_POST)
         exchange_refuse(c, ep, &e, NULL, STR_NULL);
     else
         conn_answer_error(c, &e);

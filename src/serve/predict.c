@@ -117,18 +117,20 @@ static str sticky_key(struct conn *c, const struct served_endpoint *ep,
 
 RUNS_ON(on_loop)
 static NODISCARD int predict(struct conn *c, struct served_endpoint *ep, str body,
-                             struct fields_request *request, struct err *e)
+                             struct fields_request **ret_request, struct err *e)
 {
     struct tensor *inputs;
-    struct exchange *x = turn_begin(c->l, c, ep, ep->champion, &inputs);
+    struct exchange *x = turn_begin(c->l, c, ep, ep->champion, body.n, &inputs);
+    struct arena *a = exchange_arena(c->l, x);
+    struct fields_request *request = ARENA_NEW(a, struct fields_request);
     int rc;
 
+    *ret_request = request;
     x->form = &predict_form;
     x->form_state = request;
     rc = body_check(ep, body, e);
     if (!rc)
-        rc = fields_request_read(body, &ep->fields, inputs, ep->plan.rows_max, &c->l->turn, request,
-                                 e);
+        rc = fields_request_read(body, &ep->fields, inputs, ep->plan.rows_max, a, request, e);
     if (!rc && request->rows < 1)
         rc = FAIL(e, INVALID_ARGUMENT, "the request has no rows");
     if (!rc) {
@@ -142,7 +144,7 @@ static NODISCARD int predict(struct conn *c, struct served_endpoint *ep, str bod
 
 RUNS_ON(on_loop) static void predict_at(struct conn *c, struct served_endpoint *ep, str body)
 {
-    struct fields_request *request = arena_zalloc(&c->l->turn, sizeof(*request));
+    struct fields_request *request;
     struct buf *to;
     struct err e;
 
@@ -153,7 +155,7 @@ RUNS_ON(on_loop) static void predict_at(struct conn *c, struct served_endpoint *
         exchange_refuse(c, ep, &e, NULL, STR_NULL);
         return;
     }
-    if (!predict(c, ep, body, request, &e))
+    if (!predict(c, ep, body, &request, &e))
         return;
     to = answer_begin(c);
     fields_error_write(to, request, &e);

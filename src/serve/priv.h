@@ -16,6 +16,7 @@
 #include "loop/thread.h"
 #include "record/ring.h"
 #include "base/random.h"
+#include "serve/crew.h"
 #include "serve/gateway.h"
 #include "serve/served.h"
 #include "wire/http1.h"
@@ -26,6 +27,7 @@
 
 struct serve_loop;
 struct exchange;
+struct offload;
 
 /* How the answer to an exchange is written: one for each protocol form. */
 struct exchange_form {
@@ -36,11 +38,12 @@ struct exchange_form {
 };
 
 struct exchange {
-    struct conn *conn;
+    struct conn *conn;   /* NULL: nobody waits any more */
+    struct offload *off; /* it runs in a crew (offload.c); NULL: in the turn */
     struct served_endpoint *ep;
     struct served_version *version;
     const struct exchange_form *form;
-    void *form_state;      /* of the turn's arena */
+    void *form_state;      /* of exchange_arena() */
     uint32_t row_at, rows; /* in the lane of the version */
     int64_t arrival_ns;    /* monotonic */
     int64_t wall_ns;
@@ -68,7 +71,10 @@ struct conn {
     bool half_closed;       /* the peer has closed its side: read to the end, no edge will come */
     bool ended;             /* the peer will send nothing more, all of it was read */
     bool drained;           /* looked at once more after the gateway was told to stop */
+    bool gone;              /* closed; freed when the last offload is back */
     uint32_t pending;       /* exchanges of this turn not yet answered */
+    struct offload *away;   /* in crews. Until they are back `in` does not move, and nothing more is
+                               taken from it */
     int64_t active_ns;      /* last byte in or out */
     int64_t request_ns;     /* arrival of the first byte of an incomplete request, 0 = none */
     int64_t linger_ns;      /* since when it is lingering */
@@ -77,8 +83,9 @@ struct conn {
     size_t hold_from;       /* where in `out` the first such answer begins */
     size_t parsed;          /* bytes of `in` that belong to requests already taken */
     struct http1_parser parser;
-    struct http1_request req;
-    struct loop_task more; /* goes on reading in the next turn */
+    struct http1_request own_req;
+    const struct http1_request *req; /* the request at hand */
+    struct loop_task more;           /* goes on reading in the next turn */
     struct buf in, out;
     size_t sent; /* bytes of `out` already written */
 };
@@ -90,6 +97,9 @@ struct serve_loop {
     struct thread thread;
     struct listener listener;
     struct mailbox mailbox;
+    struct mailbox returns; /* offloads that have run */
+    struct offload *idle;   /* offloads to be used again */
+    uint32_t idle_count;
     struct loop_hook turn_end;
     struct loop_timer sweep;  /* idle and slow connections */
     struct served_plan *plan; /* what this loop serves; NULL before the first plan */
@@ -121,12 +131,18 @@ struct serve_loop {
 
 /* --- turn.c: gathering, running, answering ---------------------------------------------------- */
 
-/* Begins a request of `ep`: it is in the list of the turn, and *ret_inputs are tensors over the
- * free end of the lane of `read_into`, for a reader of at most rows_max rows. Flushes the turn
- * first where there is no room for it. */
+/* Begins a request of `ep` with a body of body_bytes: it is in the list of the turn, and
+ * *ret_inputs are tensors over the free end of the lane of `read_into`, for a reader of at most
+ * rows_max rows. Flushes the turn first where there is no room for it. An endpoint whose models run
+ * in crews gets memory of its own instead, large enough for what such a body can hold. */
 struct exchange *turn_begin(struct serve_loop *l, struct conn *c, struct served_endpoint *ep,
-                            struct served_version *read_into, struct tensor **ret_inputs)
-    RUNS_ON(on_loop);
+                            struct served_version *read_into, size_t body_bytes,
+                            struct tensor **ret_inputs) RUNS_ON(on_loop);
+/* The fields that every exchange begins with. */
+void exchange_begin(struct serve_loop *l, struct exchange *x, struct conn *c,
+                    struct served_endpoint *ep);
+/* For what belongs to the exchange until it is answered. */
+struct arena *exchange_arena(struct serve_loop *l, struct exchange *x);
 /* Takes back the newest exchange (its request was refused). */
 void turn_drop(struct serve_loop *l, struct exchange *x) RUNS_ON(on_loop);
 /* The request is read: `rows` rows lie at the end of the lane of `read_into`. Routes it, moves the
@@ -137,6 +153,27 @@ NODISCARD int turn_commit(struct serve_loop *l, struct exchange *x,
 void turn_flush(struct serve_loop *l) RUNS_ON(on_loop);
 /* True when every output of the lane's last run has one row for each row of input. */
 bool lane_rows_match(const struct lane *lane, uint32_t rows);
+/* Writes and records the answer of x from its own rows of inputs and outputs (or of the error rc,
+ * *e), and counts it. */
+void exchange_answer(struct serve_loop *l, struct exchange *x, int rc, struct err *e,
+                     const struct tensor *inputs, const struct tensor *outputs, uint64_t latency_us)
+    RUNS_ON(on_loop);
+/* The version that answers: the one named, or by weight and key. */
+struct served_version *exchange_route(struct serve_loop *l, const struct exchange *x, str key);
+NODISCARD int exchange_overload(const struct exchange *x, struct err *e); /* UNAVAILABLE */
+
+/* --- offload.c: exchanges that run in crews -----------------------------------------------------
+ */
+
+struct exchange *offload_begin(struct serve_loop *l, struct conn *c, struct served_endpoint *ep,
+                               size_t body_bytes, struct tensor **ret_inputs) RUNS_ON(on_loop);
+void offload_drop(struct serve_loop *l, struct exchange *x) RUNS_ON(on_loop);
+NODISCARD int offload_commit(struct serve_loop *l, struct exchange *x, uint32_t rows,
+                             str sticky_key, struct err *e) RUNS_ON(on_loop);
+struct arena *offload_arena(struct offload *off);
+void offload_returned(struct loop *loop, struct mailbox *mb, struct mail *m);
+void offloads_abandon(struct conn *c);    /* nobody waits for what it has in crews */
+void offloads_done(struct serve_loop *l); /* frees the idle ones */
 
 /* --- conn.c ----------------------------------------------------------------------------------- */
 
@@ -150,6 +187,12 @@ void conn_write_response(struct conn *c, int status, const char *content_type, s
                          size_t json_bytes, bool keep_alive, str body) RUNS_ON(on_loop);
 void conns_turn_end(struct loop *loop, struct loop_hook *h); /* answers, sends, compacts */
 void conns_close_all(struct serve_loop *l) RUNS_ON(on_loop);
+/* Something will be written to c outside of its own events: it is settled when this turn ends. */
+void conn_touch(struct conn *c) RUNS_ON(on_loop);
+/* Closes c without another byte; accepts one that is gone. */
+void conn_drop(struct conn *c) RUNS_ON(on_loop);
+/* An offload of c is back. */
+void conn_back(struct conn *c) RUNS_ON(on_loop);
 /* Holds the answers from here on until the record at `position` is on disk. */
 void conn_hold(struct conn *c, uint64_t position) RUNS_ON(on_loop);
 void conns_drain(struct loop *loop,

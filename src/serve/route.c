@@ -64,9 +64,9 @@ RUNS_ON(on_loop) static void not_found(struct conn *c, bool other_method)
 
     if (other_method)
         (void)FAIL(&e, UNIMPLEMENTED, "method " STR_F " is not allowed here",
-                   STR_A(str_take(c->req.method_text, 16)));
+                   STR_A(str_take(c->req->method_text, 16)));
     else
-        (void)FAIL(&e, NOT_FOUND, "no such path: " STR_F, STR_A(str_take(c->req.path, 128)));
+        (void)FAIL(&e, NOT_FOUND, "no such path: " STR_F, STR_A(str_take(c->req->path, 128)));
     if (c->pending)
         turn_flush(c->l);
     infer_error_write(answer_begin(c), &e);
@@ -76,8 +76,8 @@ RUNS_ON(on_loop) static void not_found(struct conn *c, bool other_method)
 void route_request(struct conn *c, str body)
 {
     str segments[SEGMENTS_MAX];
-    uint32_t n = cut(c->req.path, segments);
-    enum http1_method method = c->req.method == HTTP1_M_HEAD ? HTTP1_M_GET : c->req.method;
+    uint32_t n = cut(c->req->path, segments);
+    enum http1_method method = c->req->method == HTTP1_M_HEAD ? HTTP1_M_GET : c->req->method;
     bool other_method = false;
 
     for (size_t i = 0; i < ARRAY_LEN(routes); i++) {
@@ -102,7 +102,7 @@ void route_request(struct conn *c, str body)
 
 str header_of(const struct conn *c, str name)
 {
-    return http1_field(&c->req.fields, name);
+    return http1_field(&c->req->fields, name);
 }
 
 struct served_endpoint *route_endpoint(struct conn *c, str name)
@@ -152,7 +152,7 @@ void exchange_identify(struct conn *c, struct exchange *x, str id, str user)
     char text[UUID_SIZE];
 
     if (!id.n) {
-        id = http1_known(&c->req.fields, HTTP1_F_X_REQUEST_ID);
+        id = http1_known(&c->req->fields, HTTP1_F_X_REQUEST_ID);
         if (!str_is_utf8(id)) /* records and answers hold text */
             id = STR_NULL;
     }
@@ -164,7 +164,7 @@ void exchange_identify(struct conn *c, struct exchange *x, str id, str user)
     while (x->id_bytes < id.n && ((unsigned char)id.p[x->id_bytes] & 0xc0) == 0x80)
         x->id_bytes--; /* not in the middle of a character */
     memcpy(x->id, id.p, x->id_bytes);
-    x->keep_alive = c->req.keep_alive;
+    x->keep_alive = c->req->keep_alive;
     x->deadline_ns = x->arrival_ns + (int64_t)x->ep->plan.timeout_ns;
     if (user.n) {
         unsigned char digest[SHA256_BYTES];

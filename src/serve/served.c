@@ -14,10 +14,12 @@
 
 #include "base/hash.h"
 #include "base/mem.h"
+#include "base/time.h"
 #include "serve/profile.h"
 
 #include <stdatomic.h>
 
+#define COST_RUNS 3
 #define FLAT_OUTPUTS_MAX 64u /* output numbers of a row that go on record */
 
 /* --- Models --------------------------------------------------------------------------------- */
@@ -26,6 +28,7 @@ static void served_model_unref(struct served_model *m)
 {
     if (!m || __atomic_sub_fetch(&m->refs, 1, __ATOMIC_ACQ_REL) > 0)
         return;
+    crew_free(m->crew);
     for (uint32_t i = 0; i < m->lane_count; i++)
         runtime_slot_free(m->lanes[i].slot);
     runtime_unload(m->model);
@@ -46,26 +49,93 @@ static struct served_model *model_find(struct served_plan *previous, str key)
     return NULL;
 }
 
+/* Inputs of one row of zeros and empty texts. False where the model does not say what a row is. */
+static bool one_row(struct runtime_slot *s)
+{
+    for (uint32_t i = 0; !s->model->batched && i < s->model->input_count; i++) {
+        struct tensor *t = &s->inputs[i];
+        int64_t count;
+
+        if (!tensor_shape_count(t->spec->shape, t->spec->rank, &count))
+            return false;
+        t->rank = t->spec->rank;
+        memcpy(t->shape, t->spec->shape, sizeof(t->shape));
+        t->count = (size_t)count;
+        t->bytes = t->count * tensor_type_bytes(t->spec->datatype);
+    }
+    return true;
+}
+
+/* What one row alone costs: the least of some runs on memory that is still all zeros, which also
+ * warm the model up. 0 when it cannot be told. */
+static int64_t row_cost_ns(struct runtime_slot *s)
+{
+    int64_t least = INT64_MAX;
+    struct err e;
+
+    if (!one_row(s))
+        return 0;
+    for (int i = 0; i < COST_RUNS; i++) {
+        int64_t start = time_mono_ns();
+
+        if (runtime_run(s, s->model->batched ? 1 : 0, 0, &e))
+            return 0;
+        least = MIN(least, time_mono_ns() - start);
+    }
+    return least;
+}
+
 static NODISCARD int model_load(const struct served_config *cfg, const struct plan_version *v,
-                                str key, uint32_t rows, struct served_model **ret_model,
-                                struct err *e)
+                                const struct plan_compute *compute, str key, uint32_t rows,
+                                struct served_model **ret_model, struct err *e)
 {
     uint32_t lanes = cfg->loops + 1;
     AUTO(served_model_unrefp)
     struct served_model *m = mem_zalloc(sizeof(struct served_model) + lanes * sizeof(struct lane));
     AUTO(arena_done) struct arena a = {0};
-    struct runtime_options options = {.threads = 1};
+    struct runtime_options options = {.threads = compute->threads};
     char *path;
 
     arena_init(&a, 0);
     m->refs = 1;
     m->key = (str){mem_dupz(key.p, key.n), key.n};
     m->lane_rows = rows;
+    m->lane_count = lanes;
     TRY(blobs_path(cfg->blobs, v->artifact, &a, &path, e));
     TRY(runtime_load(v->platform, path, &options, &m->model, e));
-    for (; m->lane_count < lanes; m->lane_count++)
-        TRY(runtime_slot_new(m->model, rows, 0, &m->lanes[m->lane_count].slot, e));
+    TRY(runtime_slot_new(m->model, rows, 0, &m->lanes[cfg->loops].slot, e));
+    m->slow = m->model->engine->blocking || row_cost_ns(m->lanes[cfg->loops].slot) > SERVED_SLOW_NS;
     *ret_model = TAKE(m);
+    return 0;
+}
+
+/* Makes what is missing for the model to run in this place. A model that another endpoint runs in
+ * the other place has both. */
+static NODISCARD int model_place(const struct served_config *cfg, struct served_model *m,
+                                 const struct plan_compute *compute, bool in_crew, struct err *e)
+{
+    uint32_t workers = compute->workers ? compute->workers : cfg->loops / compute->threads;
+
+    if (in_crew && !m->crew)
+        return crew_new(m->model, CLAMP(workers, 1u, (uint32_t)CREW_WORKERS_MAX), m->lane_rows,
+                        &m->crew, e);
+    for (uint32_t i = 0; !in_crew && i < cfg->loops; i++)
+        if (!m->lanes[i].slot)
+            TRY(runtime_slot_new(m->model, m->lane_rows, 0, &m->lanes[i].slot, e));
+    return 0;
+}
+
+/* One place for all versions of an endpoint, so that a request can be read before it is routed. */
+static NODISCARD int models_place(const struct served_config *cfg, struct served_endpoint *ep,
+                                  struct err *e)
+{
+    const struct plan_compute *compute = &ep->plan.compute;
+
+    ep->in_crew = compute->place == PLAN_PLACE_CREW;
+    for (size_t i = 0; compute->place == PLAN_PLACE_AUTO && i < ep->version_count; i++)
+        ep->in_crew |= ep->versions[i].model->slow;
+    for (size_t i = 0; i < ep->version_count; i++)
+        TRY(model_place(cfg, ep->versions[i].model, compute, ep->in_crew, e));
     return 0;
 }
 
@@ -74,8 +144,9 @@ static NODISCARD int model_get(const struct served_config *cfg, struct served_pl
                                struct served_model **ret_model, struct err *e)
 {
     uint32_t rows = MIN(SERVED_LANE_ROWS_MIN + ep->plan.rows_max, (uint32_t)RUNTIME_ROWS_MAX);
-    str key = arena_printf(&ep->arena, STR_F ":" STR_F ":%u", STR_A(v->platform),
-                           STR_A(v->artifact), rows);
+    const struct plan_compute *compute = &ep->plan.compute;
+    str key = arena_printf(&ep->arena, STR_F ":" STR_F ":%u:%u:%u", STR_A(v->platform),
+                           STR_A(v->artifact), rows, compute->workers, compute->threads);
     struct served_model *m = model_find(previous, key);
 
     /* Another version of this endpoint may be the same file: a re-registered model. */
@@ -83,7 +154,7 @@ static NODISCARD int model_get(const struct served_config *cfg, struct served_pl
         if (str_eq(ep->versions[i].model->key, key))
             m = ep->versions[i].model;
     if (!m)
-        return model_load(cfg, v, key, rows, ret_model, e);
+        return model_load(cfg, v, compute, key, rows, ret_model, e);
     __atomic_add_fetch(&m->refs, 1, __ATOMIC_RELAXED);
     *ret_model = m;
     return 0;
@@ -325,6 +396,7 @@ static NODISCARD int endpoint_fill(const struct served_config *cfg, struct serve
         TRY(version_make(cfg, previous, ep, pv, first ? 0 : next_arm++, e));
     }
     ep->schema.batched = ep->batched;
+    TRY(models_place(cfg, ep, e));
     return fields_make(ep, e);
 }
 
@@ -353,6 +425,13 @@ static struct served_endpoint *endpoint_reuse(struct served_plan *previous,
 }
 
 /* --- Plans ---------------------------------------------------------------------------------- */
+
+void served_plan_stop_crews(struct served_plan *p)
+{
+    for (size_t i = 0; i < p->endpoint_count; i++)
+        for (size_t v = 0; v < p->endpoints[i]->version_count; v++)
+            crew_stop(p->endpoints[i]->versions[v].model->crew);
+}
 
 struct served_plan *served_plan_ref(struct served_plan *p)
 {

@@ -12,6 +12,7 @@
 #include "plan/plan.h"
 #include "record/schema.h"
 #include "serve/counters.h"
+#include "serve/crew.h"
 #include "serve/runtime/runtime.h"
 #include "wire/tensor_json.h"
 
@@ -19,6 +20,10 @@
  * of depth 6 under ONNX Runtime: 2.8 us for a row alone, 1.2 a row up to 64 together, 3.0 at 128.
  */
 #define SERVED_LANE_ROWS_MIN 64
+
+/* A row that costs more than this does not run on a loop, where others would wait for it, unless
+ * the project says so. */
+#define SERVED_SLOW_NS INT64_C(250000)
 
 /* One loop's place at a model: requests of a turn gather their rows in the slot, one run answers
  * all. Only the owning loop touches it, but for run_deadline_ns, which the watchdog reads. */
@@ -34,8 +39,11 @@ struct served_model {
     uint32_t refs;               /* atomic */
     str key;                     /* platform, artifact and lane rows */
     struct runtime_model *model; /* owned */
+    struct crew *crew;           /* owned; NULL: the loops run the model themselves */
+    bool slow;                   /* a row costs more than SERVED_SLOW_NS, or waits for others */
     uint32_t lane_rows;
-    uint32_t lane_count; /* one for each loop, the last for the shadow worker */
+    uint32_t lane_count; /* one for each loop (without a slot where there is a crew), the last for
+                            the shadow worker */
     struct lane lanes[];
 };
 
@@ -61,6 +69,8 @@ struct served_endpoint {
     struct served_version *shadow;   /* or NULL */
     struct counter_series *unready;  /* where requests count that reach no version */
     bool batched;                    /* rows of several requests may share a run */
+    bool in_crew;                    /* its models have crews */
+    uint32_t away;                   /* atomic: requests in those crews, of all loops */
 };
 
 struct served_plan {
@@ -90,6 +100,8 @@ NODISCARD int served_plan_new(const struct served_config *cfg, str root_hash,
 struct served_plan *served_plan_ref(struct served_plan *p);
 void served_plan_unref(struct served_plan *p); /* accepts NULL; any thread */
 DEFINE_AUTO_PTR(struct served_plan, served_plan_unref)
+/* Ends the crews of all its models; their jobs come back cancelled. For good: at the end. */
+void served_plan_stop_crews(struct served_plan *p);
 struct served_endpoint *served_endpoint_ref(struct served_endpoint *ep);
 void served_endpoint_unref(struct served_endpoint *ep); /* accepts NULL; any thread */
 

@@ -61,16 +61,11 @@ static bool has_room(struct serve_loop *l, struct served_endpoint *ep)
     return true;
 }
 
-struct exchange *turn_begin(struct serve_loop *l, struct conn *c, struct served_endpoint *ep,
-                            struct served_version *read_into, struct tensor **ret_inputs)
+void exchange_begin(struct serve_loop *l, struct exchange *x, struct conn *c,
+                    struct served_endpoint *ep)
 {
-    struct lane *lane = lane_of(l, read_into);
-    struct exchange *x;
-
-    if (!has_room(l, ep))
-        turn_flush(l);
-    x = &l->exchanges[l->exchange_count++];
     x->conn = c;
+    x->off = NULL;
     x->ep = ep;
     x->version = NULL;
     x->form_state = NULL;
@@ -81,14 +76,38 @@ struct exchange *turn_begin(struct serve_loop *l, struct conn *c, struct served_
     x->keep_alive = true;
     x->arrival_ns = l->now_ns;
     x->wall_ns = l->wall_ns;
+}
+
+struct exchange *turn_begin(struct serve_loop *l, struct conn *c, struct served_endpoint *ep,
+                            struct served_version *read_into, size_t body_bytes,
+                            struct tensor **ret_inputs)
+{
+    struct lane *lane = lane_of(l, read_into);
+    struct exchange *x;
+
+    if (ep->in_crew)
+        return offload_begin(l, c, ep, body_bytes, ret_inputs);
+    if (!has_room(l, ep))
+        turn_flush(l);
+    x = &l->exchanges[l->exchange_count++];
+    exchange_begin(l, x, c, ep);
     c->pending++;
     *ret_inputs =
         tensors_from(l, lane->slot, lane->slot->inputs, ep->schema.input_count, lane->rows);
     return x;
 }
 
+struct arena *exchange_arena(struct serve_loop *l, struct exchange *x)
+{
+    return x->off ? offload_arena(x->off) : &l->turn;
+}
+
 void turn_drop(struct serve_loop *l, struct exchange *x)
 {
+    if (x->off) {
+        offload_drop(l, x);
+        return;
+    }
     ASSERT(x == &l->exchanges[l->exchange_count - 1]);
     x->conn->pending--;
     l->exchange_count--;
@@ -125,15 +144,19 @@ static bool would_be_late(const struct serve_loop *l, const struct exchange *x)
     return MAX(l->now_ns, l->ran_ns) + l->gathered_ns > x->deadline_ns;
 }
 
+int exchange_overload(const struct exchange *x, struct err *e)
+{
+    return FAIL(e, UNAVAILABLE,
+                "endpoint '" STR_F "' is overloaded: the answer would come after the deadline",
+                STR_A(x->ep->plan.name));
+}
+
 static NODISCARD int admit(const struct serve_loop *l, const struct exchange *x, struct err *e)
 {
     uint32_t inflight = 0;
 
     if (would_be_late(l, x))
-        return FAIL(e, UNAVAILABLE,
-                    "endpoint '" STR_F "' is overloaded: the answer would come after "
-                    "the deadline",
-                    STR_A(x->ep->plan.name));
+        return exchange_overload(x, e);
     if (l->exchange_count <= x->ep->plan.inflight_max)
         return 0;
     for (uint32_t i = 0; i < l->exchange_count; i++)
@@ -144,9 +167,16 @@ static NODISCARD int admit(const struct serve_loop *l, const struct exchange *x,
     return 0;
 }
 
-static struct served_version *route(struct serve_loop *l, struct served_endpoint *ep, str key)
+struct served_version *exchange_route(struct serve_loop *l, const struct exchange *x, str key)
 {
-    uint64_t point = key.n ? hash64(key.p, key.n, hash_str(ep->plan.salt, 0)) : rng_u64(&l->rng);
+    struct served_endpoint *ep = x->ep;
+    uint64_t point;
+
+    if (x->version) /* the request named it */
+        return x->version;
+    if (ep->champion->plan->weight == PLAN_WEIGHT_ONE)
+        return ep->champion;
+    point = key.n ? hash64(key.p, key.n, hash_str(ep->plan.salt, 0)) : rng_u64(&l->rng);
 
     return served_version_of(ep, plan_route(&ep->plan, (uint32_t)(point % PLAN_WEIGHT_ONE)));
 }
@@ -154,13 +184,12 @@ static struct served_version *route(struct serve_loop *l, struct served_endpoint
 int turn_commit(struct serve_loop *l, struct exchange *x, struct served_version *read_into,
                 uint32_t rows, str sticky_key, struct err *e)
 {
-    struct served_version *v = x->version; /* set when the request named one */
     struct lane *from = lane_of(l, read_into), *lane;
+    struct served_version *v;
 
-    if (!v)
-        v = x->ep->champion == read_into && read_into->plan->weight == PLAN_WEIGHT_ONE
-                ? read_into
-                : route(l, x->ep, sticky_key);
+    if (x->off)
+        return offload_commit(l, x, rows, sticky_key, e);
+    v = exchange_route(l, x, sticky_key);
     lane = lane_of(l, v);
     ASSERT(rows > 0 && v);
     x->version = v;
@@ -333,7 +362,7 @@ static NODISCARD int exchange_record(struct serve_loop *l, struct exchange *x, i
         return rc;
     position = record_exchange(l->ring, x, RECORD_PREDICT, x->version, inputs, rc ? NULL : outputs,
                                rc ? code_http_status((enum code)rc) : 200, latency_us);
-    if (!x->ep->plan.durable_log)
+    if (!x->ep->plan.durable_log || !x->conn)
         return rc;
     if (position)
         conn_hold(x->conn, position);
@@ -342,28 +371,35 @@ static NODISCARD int exchange_record(struct serve_loop *l, struct exchange *x, i
     return rc;
 }
 
-RUNS_ON(on_loop) static void exchange_finish(struct serve_loop *l, struct exchange *x)
+void exchange_answer(struct serve_loop *l, struct exchange *x, int rc, struct err *e,
+                     const struct tensor *inputs, const struct tensor *outputs, uint64_t latency_us)
 {
-    struct lane *lane = lane_of(l, x->version);
-    struct err e = {.code = CODE_OK};
-    struct tensor *outputs = NULL, *inputs;
-    uint64_t latency_us;
-    int rc = exchange_run(l, x, lane, &e), recorded;
+    int recorded;
 
-    inputs = tensors_from(l, lane->slot, lane->slot->inputs, x->ep->schema.input_count, x->row_at);
-    if (!rc)
-        outputs = outputs_of(l, x, lane);
-    latency_us = (uint64_t)((l->ran_ns - x->arrival_ns) / NS_PER_US);
-    rc = exchange_write(l, x, outputs, rc, &e);
-    recorded = exchange_record(l, x, rc, inputs, outputs, latency_us, &e);
+    rc = exchange_write(l, x, outputs, rc, e);
+    recorded = exchange_record(l, x, rc, inputs, outputs, latency_us, e);
     if (recorded != rc)
-        rc = exchange_write(l, x, NULL, recorded, &e);
-    conn_write_response(x->conn, rc ? code_http_status((enum code)rc) : 200, x->content_type,
-                        (str){x->id, x->id_bytes}, x->json_bytes, x->keep_alive, buf_str(&l->body));
+        rc = exchange_write(l, x, NULL, recorded, e);
+    if (x->conn)
+        conn_write_response(x->conn, rc ? code_http_status((enum code)rc) : 200, x->content_type,
+                            (str){x->id, x->id_bytes}, x->json_bytes, x->keep_alive,
+                            buf_str(&l->body));
     if (!rc && x->ep->shadow)
         shadow_offer(gateway_shadow(l->gw), l, x, inputs);
     counters_request(&x->version->counters->rows[l->index], end_of((enum code)rc), x->rows,
                      latency_us);
+}
+
+RUNS_ON(on_loop) static void exchange_finish(struct serve_loop *l, struct exchange *x)
+{
+    struct lane *lane = lane_of(l, x->version);
+    struct err e = {.code = CODE_OK};
+    int rc = exchange_run(l, x, lane, &e);
+    struct tensor *inputs =
+        tensors_from(l, lane->slot, lane->slot->inputs, x->ep->schema.input_count, x->row_at);
+
+    exchange_answer(l, x, rc, &e, inputs, rc ? NULL : outputs_of(l, x, lane),
+                    (uint64_t)((l->ran_ns - x->arrival_ns) / NS_PER_US));
     x->conn->pending--;
 }
 

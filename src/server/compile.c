@@ -291,6 +291,8 @@ static NODISCARD int endpoint_part(struct compiler *c, struct json **ret_part, s
     json_set_int(c->a, part, S("inflight_max"), number(c->endpoint, "queue.inflight_max", 1024));
     json_set_bool(c->a, part, S("durable_log"),
                   json_bool_or(json_get(c->endpoint, S("durable_log")), false));
+    if (json_get(c->endpoint, S("compute")))
+        json_set(part, S("compute"), json_copy(c->a, json_get(c->endpoint, S("compute"))));
     sticky = json_set(part, S("sticky"), json_new_object(c->a));
     json_set_str(c->a, sticky, S("field"),
                  json_str_or(json_path(c->endpoint, "sticky.field"), S("")));

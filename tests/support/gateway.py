@@ -110,6 +110,7 @@ def endpoint(name, versions, sign, **more):
         "sticky": {"field": "user_id", "header": "x-user", "salt": name},
         "signature": sign,
         "versions": versions,
+        "compute": {"place": os.environ.get("WEIR_TEST_PLACE", "auto")},
         **more,
     }
 

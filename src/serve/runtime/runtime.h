@@ -36,6 +36,7 @@ struct runtime_slot;
 struct runtime_engine {
     const char *platform;
     const char *alias; /* or NULL */
+    bool blocking;     /* run waits for somebody else: never on a loop */
     NODISCARD int (*load)(struct runtime_model *m, const char *path, struct err *e);
     void (*unload)(struct runtime_model *m);
     NODISCARD int (*slot_init)(struct runtime_slot *s, struct err *e);

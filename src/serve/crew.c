@@ -1,0 +1,471 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The queue is Vyukov's bounded queue of cells with sequence numbers: many loops put, many workers
+ * take, neither ever waits for the other. A semaphore counts what is in it, so that idle workers
+ * sleep.
+ *
+ * One run. The first job is waited for; more are taken as long as their rows fit. A job that does
+ * not fit any more is carried over and becomes the first of the next run, so the order of arrival
+ * is kept. Rows are copied into the slot and results copied out into the arena of each job: what
+ * that costs is small beside a run that deserves a crew, and it lets jobs of different loops share
+ * one. A joint run that fails is repeated job by job, so that one bad input cannot fail others.
+ *
+ * Invariant: waiting_rows is the sum of the rows of all jobs that are submitted, neither abandoned
+ * nor mailed back.
+ */
+#include "serve/crew.h"
+
+#include "base/mem.h"
+#include "base/time.h"
+#include "loop/thread.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <semaphore.h>
+#include <stdio.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#define NICE 5          /* loops, which answer, come first */
+#define BATCH_JOBS 1024 /* of one run */
+
+struct cell {
+    uint64_t sequence; /* atomic */
+    struct crew_job *job;
+};
+
+struct worker {
+    struct crew *crew;
+    struct thread thread;
+    struct runtime_slot *slot; /* owned */
+    struct crew_job *carry;    /* taken, did not fit the last run */
+    int64_t run_deadline_ns;   /* atomic; 0 when nothing runs */
+    struct crew_job *jobs[BATCH_JOBS];
+    uint32_t job_count, rows;
+};
+
+struct crew {
+    struct runtime_model *model;        /* borrowed */
+    _Alignas(64) uint64_t put;          /* atomic */
+    _Alignas(64) uint64_t got;          /* atomic */
+    _Alignas(64) uint64_t waiting_rows; /* atomic */
+    uint64_t row_cost_ns;               /* atomic: moving average */
+    uint32_t busy;                      /* atomic: workers that run something */
+    bool stopping;                      /* atomic */
+    sem_t filled;
+    struct cell *cells; /* CREW_QUEUE_MAX, owned */
+    uint32_t worker_count;
+    struct worker *workers; /* owned */
+};
+
+/* --- The queue ----------------------------------------------------------------------------------
+ */
+
+static bool queue_put(struct crew *c, struct crew_job *j)
+{
+    uint64_t at = __atomic_load_n(&c->put, __ATOMIC_RELAXED);
+
+    for (;;) {
+        struct cell *cell = &c->cells[at % CREW_QUEUE_MAX];
+        int64_t ahead = (int64_t)(__atomic_load_n(&cell->sequence, __ATOMIC_ACQUIRE) - at);
+
+        if (ahead < 0)
+            return false;
+        if (ahead > 0) {
+            at = __atomic_load_n(&c->put, __ATOMIC_RELAXED);
+        } else if (__atomic_compare_exchange_n(&c->put, &at, at + 1, true, __ATOMIC_RELAXED,
+                                               __ATOMIC_RELAXED)) {
+            cell->job = j;
+            __atomic_store_n(&cell->sequence, at + 1, __ATOMIC_RELEASE);
+            return true;
+        }
+    }
+}
+
+static struct crew_job *queue_take(struct crew *c)
+{
+    uint64_t at = __atomic_load_n(&c->got, __ATOMIC_RELAXED);
+
+    for (;;) {
+        struct cell *cell = &c->cells[at % CREW_QUEUE_MAX];
+        int64_t ahead = (int64_t)(__atomic_load_n(&cell->sequence, __ATOMIC_ACQUIRE) - (at + 1));
+
+        if (ahead < 0)
+            return NULL;
+        if (ahead > 0) {
+            at = __atomic_load_n(&c->got, __ATOMIC_RELAXED);
+        } else if (__atomic_compare_exchange_n(&c->got, &at, at + 1, true, __ATOMIC_RELAXED,
+                                               __ATOMIC_RELAXED)) {
+            struct crew_job *j = cell->job;
+
+            __atomic_store_n(&cell->sequence, at + CREW_QUEUE_MAX, __ATOMIC_RELEASE);
+            return j;
+        }
+    }
+}
+
+bool crew_submit(struct crew *c, struct crew_job *j)
+{
+    j->queued_ns = time_mono_ns();
+    j->abandoned = 0;
+    j->rc = 0;
+    j->outputs = NULL;
+    __atomic_add_fetch(&c->waiting_rows, j->rows, __ATOMIC_RELAXED);
+    if (queue_put(c, j)) {
+        sem_post(&c->filled);
+        return true;
+    }
+    __atomic_sub_fetch(&c->waiting_rows, j->rows, __ATOMIC_RELAXED);
+    return false;
+}
+
+void crew_abandon(struct crew *c, struct crew_job *j)
+{
+    if (!__atomic_exchange_n(&j->abandoned, 1, __ATOMIC_RELAXED))
+        __atomic_sub_fetch(&c->waiting_rows, j->rows, __ATOMIC_RELAXED);
+}
+
+static void give_back(struct crew *c, struct crew_job *j, int rc)
+{
+    j->rc = rc;
+    j->ended_ns = time_mono_ns();
+    crew_abandon(c, j); /* it waits no more */
+    mailbox_post(j->reply_to, &j->mail);
+}
+
+/* --- Gathering a batch --------------------------------------------------------------------------
+ */
+
+/* The job that a count of the semaphore stands for. One that was put earlier may not be visible yet
+ * while its loop is between two instructions: that is waited for. */
+static struct crew_job *take_counted(struct crew *c)
+{
+    struct crew_job *j;
+
+    while (!(j = queue_take(c)) && !__atomic_load_n(&c->stopping, __ATOMIC_RELAXED))
+        sched_yield();
+    return j;
+}
+
+/* A job that still wants to be run; others go back at once. A count has been taken for the first.
+ */
+static struct crew_job *next_wanted(struct worker *w, int64_t now_ns)
+{
+    struct crew *c = w->crew;
+    struct crew_job *j;
+
+    while ((j = take_counted(c))) {
+        if (__atomic_load_n(&j->abandoned, __ATOMIC_RELAXED))
+            give_back(c, j, FAIL(&j->e, CANCELLED, "the client is gone"));
+        else if (now_ns >= j->deadline_ns)
+            give_back(c, j,
+                      FAIL(&j->e, DEADLINE_EXCEEDED, "the deadline passed before the model ran"));
+        else
+            return j;
+        if (sem_trywait(&c->filled))
+            return NULL;
+    }
+    return NULL;
+}
+
+static void add(struct worker *w, struct crew_job *j)
+{
+    w->jobs[w->job_count++] = j;
+    w->rows += j->rows;
+}
+
+static void gather(struct worker *w, int64_t now_ns)
+{
+    struct crew *c = w->crew;
+
+    while (c->model->batched && w->job_count < BATCH_JOBS && w->rows < w->slot->rows_max &&
+           !sem_trywait(&c->filled)) {
+        struct crew_job *j = next_wanted(w, now_ns);
+
+        if (!j)
+            return;
+        if (w->rows + j->rows > w->slot->rows_max) {
+            w->carry = j;
+            return;
+        }
+        add(w, j);
+    }
+}
+
+/* Waits for work; false when the crew stops. */
+static bool take_batch(struct worker *w)
+{
+    struct crew_job *first = TAKE(w->carry);
+
+    w->job_count = w->rows = 0;
+    while (!first) {
+        while (sem_wait(&w->crew->filled) && errno == EINTR)
+            ;
+        if (__atomic_load_n(&w->crew->stopping, __ATOMIC_ACQUIRE))
+            return false;
+        first = next_wanted(w, time_mono_ns());
+    }
+    add(w, first);
+    gather(w, time_mono_ns());
+    return true;
+}
+
+/* --- Running ------------------------------------------------------------------------------------
+ */
+
+static size_t row_bytes(const struct tensor_spec *spec)
+{
+    return (size_t)tensor_row_elements(spec) * tensor_type_bytes(spec->datatype);
+}
+
+static void copy_in(struct worker *w, const struct crew_job *j, uint32_t row_at)
+{
+    const struct runtime_model *m = w->crew->model;
+
+    for (uint32_t i = 0; i < m->input_count; i++) {
+        struct tensor *to = &w->slot->inputs[i];
+        const struct tensor *from = &j->inputs[i];
+
+        if (m->batched) {
+            size_t row = row_bytes(to->spec);
+
+            memcpy((char *)to->data + row_at * row, from->data, j->rows * row);
+            continue;
+        }
+        ASSERT(from->bytes <= to->cap_bytes);
+        memcpy(to->data, from->data, from->bytes);
+        memcpy(to->shape, from->shape, sizeof(to->shape));
+        to->rank = from->rank;
+        to->count = from->count;
+        to->bytes = from->bytes;
+    }
+}
+
+static void copy_texts(struct arena *a, str *texts, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        texts[i] = arena_dup(a, texts[i]);
+}
+
+/* The outputs of rows [row_at, row_at + j->rows) of a run of `rows` rows, or all of them. */
+static void copy_out(struct worker *w, struct crew_job *j, uint32_t row_at, uint32_t rows)
+{
+    const struct runtime_model *m = w->crew->model;
+
+    j->outputs = ARENA_ARRAY(j->arena, struct tensor, m->output_count);
+    for (uint32_t i = 0; i < m->output_count; i++) {
+        const struct tensor *from = &w->slot->outputs[i];
+        struct tensor *to = &j->outputs[i];
+        size_t size = tensor_type_bytes(from->spec->datatype), skip = 0;
+
+        *to = *from;
+        if (m->batched && rows != j->rows) {
+            size_t row = from->count / rows;
+
+            skip = row_at * row * size;
+            to->shape[0] = j->rows;
+            to->count = j->rows * row;
+            to->bytes = to->count * size;
+        }
+        to->data = arena_alloc(j->arena, MAX(to->count * size, (size_t)1));
+        to->cap_bytes = to->count * size;
+        memcpy(to->data, (const char *)from->data + skip, to->cap_bytes);
+        if (to->spec->datatype == TENSOR_BYTES)
+            copy_texts(j->arena, to->data, to->count);
+    }
+}
+
+/* True when every output of a joint run has one row for each row of input. */
+static bool rows_match(const struct worker *w, uint32_t rows)
+{
+    const struct runtime_model *m = w->crew->model;
+
+    for (uint32_t i = 0; m->batched && i < m->output_count; i++)
+        if (!w->slot->outputs[i].rank || w->slot->outputs[i].shape[0] != (int64_t)rows)
+            return false;
+    return true;
+}
+
+static int run_slot(struct worker *w, uint32_t rows, int64_t deadline_ns, struct err *e)
+{
+    struct crew *c = w->crew;
+    int64_t start = time_mono_ns();
+    uint64_t cost, old;
+    int rc;
+
+    __atomic_store_n(&w->run_deadline_ns, deadline_ns, __ATOMIC_RELEASE);
+    rc = runtime_run(w->slot, c->model->batched ? rows : 0, deadline_ns, e);
+    __atomic_store_n(&w->run_deadline_ns, 0, __ATOMIC_RELEASE);
+    cost = (uint64_t)(time_mono_ns() - start) / MAX(rows, 1u);
+    old = __atomic_load_n(&c->row_cost_ns, __ATOMIC_RELAXED);
+    __atomic_store_n(&c->row_cost_ns, old ? (old * 7 + cost) / 8 : cost, __ATOMIC_RELAXED);
+    if (!rc && !rows_match(w, rows))
+        rc = FAIL(e, INTERNAL, "the model does not give one row of output for each row of input");
+    return rc;
+}
+
+static void run_alone(struct worker *w, struct crew_job *j)
+{
+    int rc;
+
+    copy_in(w, j, 0);
+    rc = run_slot(w, j->rows, j->deadline_ns, &j->e);
+    if (!rc)
+        copy_out(w, j, 0, j->rows);
+    give_back(w->crew, j, rc);
+}
+
+static void run_batch(struct worker *w)
+{
+    int64_t latest = 0, begun_ns = time_mono_ns();
+    uint32_t at = 0;
+    struct err e;
+
+    for (uint32_t i = 0; i < w->job_count; i++) {
+        w->jobs[i]->begun_ns = begun_ns;
+        w->jobs[i]->batch_rows = w->rows;
+        latest = MAX(latest, w->jobs[i]->deadline_ns);
+    }
+    if (w->job_count == 1) {
+        run_alone(w, w->jobs[0]);
+        return;
+    }
+    for (uint32_t i = 0; i < w->job_count; at += w->jobs[i++]->rows)
+        copy_in(w, w->jobs[i], at);
+    if (run_slot(w, w->rows, latest, &e)) {
+        for (uint32_t i = 0; i < w->job_count; i++)
+            run_alone(w, w->jobs[i]);
+        return;
+    }
+    at = 0;
+    for (uint32_t i = 0; i < w->job_count; i++) {
+        struct crew_job *j = w->jobs[i];
+
+        copy_out(w, j, at, w->rows);
+        at += j->rows;
+        give_back(w->crew, j, 0);
+    }
+}
+
+static void worker_main(void *arg)
+{
+    struct worker *w = arg;
+    struct sched_param none = {0};
+
+    /* A worker's work comes in long pieces: it must not preempt a loop that has just woken. */
+    (void)!sched_setscheduler((pid_t)gettid(), SCHED_BATCH, &none);
+    (void)!setpriority(PRIO_PROCESS, (id_t)gettid(), NICE);
+    while (take_batch(w)) {
+        __atomic_add_fetch(&w->crew->busy, 1, __ATOMIC_RELAXED);
+        run_batch(w);
+        __atomic_sub_fetch(&w->crew->busy, 1, __ATOMIC_RELAXED);
+    }
+}
+
+/* --- Life ---------------------------------------------------------------------------------------
+ */
+
+int crew_new(struct runtime_model *m, uint32_t workers, uint32_t rows_max, struct crew **ret_crew,
+             struct err *e)
+{
+    AUTO(crew_freep) struct crew *c = mem_zalloc_aligned(64, sizeof(*c));
+    char name[16];
+
+    ASSERT(workers >= 1 && workers <= CREW_WORKERS_MAX);
+    c->model = m;
+    sem_init(&c->filled, 0, 0);
+    c->cells = mem_zalloc(CREW_QUEUE_MAX * sizeof(struct cell));
+    for (uint64_t i = 0; i < CREW_QUEUE_MAX; i++)
+        c->cells[i].sequence = i;
+    c->workers = mem_zalloc(workers * sizeof(struct worker));
+    for (; c->worker_count < workers; c->worker_count++) {
+        struct worker *w = &c->workers[c->worker_count];
+
+        w->crew = c;
+        TRY(runtime_slot_new(m, rows_max, 0, &w->slot, e));
+    }
+    for (uint32_t i = 0; i < workers; i++) {
+        snprintf(name, sizeof(name), "weir-crew-%u", i);
+        TRY(thread_start(&c->workers[i].thread, name, THREAD_ANY_CPU, worker_main, &c->workers[i],
+                         e));
+    }
+    *ret_crew = TAKE(c);
+    return 0;
+}
+
+/* Until all workers have ended: a run that does not hear of it the first time is told again. */
+static void end_workers(struct crew *c)
+{
+    for (uint32_t i = 0; i < c->worker_count; i++)
+        sem_post(&c->filled);
+    for (uint32_t i = 0; i < c->worker_count; i++) {
+        struct worker *w = &c->workers[i];
+
+        if (__atomic_load_n(&w->run_deadline_ns, __ATOMIC_ACQUIRE))
+            runtime_cancel(w->slot);
+        thread_join(&w->thread);
+    }
+}
+
+void crew_stop(struct crew *c)
+{
+    struct crew_job *j;
+
+    if (!c || __atomic_exchange_n(&c->stopping, true, __ATOMIC_ACQ_REL))
+        return;
+    end_workers(c);
+    for (uint32_t i = 0; i < c->worker_count; i++)
+        if ((j = TAKE(c->workers[i].carry)))
+            give_back(c, j, FAIL(&j->e, CANCELLED, "the model is being unloaded"));
+    while ((j = queue_take(c)))
+        give_back(c, j, FAIL(&j->e, CANCELLED, "the model is being unloaded"));
+}
+
+void crew_free(struct crew *c)
+{
+    if (!c)
+        return;
+    crew_stop(c);
+    for (uint32_t i = 0; i < c->worker_count; i++)
+        runtime_slot_free(c->workers[i].slot);
+    sem_destroy(&c->filled);
+    mem_free(c->workers);
+    mem_free(c->cells);
+    mem_free(c);
+}
+
+/* --- Looking ------------------------------------------------------------------------------------
+ */
+
+int64_t crew_wait_ns(const struct crew *c)
+{
+    uint64_t rows = __atomic_load_n(&c->waiting_rows, __ATOMIC_RELAXED);
+    uint64_t cost = __atomic_load_n(&c->row_cost_ns, __ATOMIC_RELAXED), sum;
+
+    if (__builtin_mul_overflow(rows, cost, &sum))
+        return INT64_MAX / 2;
+    return (int64_t)MIN(sum / c->worker_count, (uint64_t)INT64_MAX / 2);
+}
+
+size_t crew_input_bytes(const struct crew *c, uint32_t i)
+{
+    return c->workers[0].slot->inputs[i].cap_bytes;
+}
+
+void crew_stats(const struct crew *c, struct crew_stats *ret)
+{
+    ret->workers = c->worker_count;
+    ret->busy = __atomic_load_n(&c->busy, __ATOMIC_RELAXED);
+    ret->waiting_rows = __atomic_load_n(&c->waiting_rows, __ATOMIC_RELAXED);
+    ret->row_cost_ns = __atomic_load_n(&c->row_cost_ns, __ATOMIC_RELAXED);
+}
+
+void crew_watch(struct crew *c, int64_t now_ns)
+{
+    for (uint32_t i = 0; i < c->worker_count; i++) {
+        int64_t deadline = __atomic_load_n(&c->workers[i].run_deadline_ns, __ATOMIC_ACQUIRE);
+
+        if (deadline && now_ns > deadline)
+            runtime_cancel(c->workers[i].slot);
+    }
+}

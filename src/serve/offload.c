@@ -1,0 +1,258 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Exchanges that leave the turn: those of endpoints whose models run in crews. Such an exchange
+ * lives in an offload, which has memory of its own for the rows; the connection waits, its buffer
+ * frozen, until the offload is back.
+ *
+ * Nobody waits longer than the deadline: a timer of the loop answers 504 then, whatever the model
+ * does, and asks the run to stop. The next request of the connection has to wait until the worker
+ * has let go of its buffer; where it does not in STUCK_NS, the connection is closed. Who is refused
+ * is refused before the queue: when the rows that wait in the crew would take until after the
+ * deadline, or the endpoint has inflight_max requests away.
+ *
+ * An offload holds a reference on the plan, so that neither endpoint nor model goes before it is
+ * back; unloading is the watchdog's, never the loop's.
+ */
+#include "serve/priv.h"
+
+#include "base/mem.h"
+#include "base/time.h"
+
+#define IDLE_MAX 256                 /* offloads that a loop keeps for use */
+#define KEEP_BYTES ((size_t)1 << 20) /* and how large each of them may stay */
+#define STUCK_NS NS_PER_S
+
+struct offload {
+    struct crew_job job;
+    struct exchange x;
+    struct conn *conn; /* frozen until this is back */
+    struct serve_loop *l;
+    struct served_plan *plan; /* a reference while it is away */
+    struct arena arena;
+    struct loop_timer late;
+    struct offload *next, **prev; /* among the idle, or among those of `conn` */
+};
+
+static void on_late(struct loop *loop, struct loop_timer *t);
+
+/* --- Memory -------------------------------------------------------------------------------------
+ */
+
+static struct offload *offload_get(struct serve_loop *l)
+{
+    struct offload *off = l->idle;
+
+    if (off) {
+        l->idle = off->next;
+        l->idle_count--;
+        arena_reset(&off->arena);
+        return off;
+    }
+    off = mem_zalloc(sizeof(*off));
+    off->l = l;
+    off->late.fn = on_late;
+    arena_init(&off->arena, 0); /* bounded by what a slot holds and a body can say */
+    return off;
+}
+
+static void offload_free(struct offload *off)
+{
+    arena_done(&off->arena);
+    mem_free(off);
+}
+
+/* What was read into it stays readable until it is used again. */
+static void offload_put(struct serve_loop *l, struct offload *off)
+{
+    if (l->idle_count == IDLE_MAX || off->arena.used_bytes > KEEP_BYTES) {
+        offload_free(off);
+        return;
+    }
+    off->next = l->idle;
+    l->idle = off;
+    l->idle_count++;
+}
+
+void offloads_done(struct serve_loop *l)
+{
+    while (l->idle) {
+        struct offload *off = l->idle;
+
+        l->idle = off->next;
+        offload_free(off);
+    }
+}
+
+struct arena *offload_arena(struct offload *off)
+{
+    return &off->arena;
+}
+
+/* Most bytes of input i that a body can describe: JSON needs two characters for a number, a raw
+ * tensor its own size. Rows by field name may leave fields out, so there only the rows count. */
+static size_t input_bytes(const struct served_endpoint *ep, uint32_t i, size_t body_bytes)
+{
+    const struct tensor_spec *spec = &ep->schema.inputs[i];
+    size_t size = tensor_type_bytes(spec->datatype), most, said;
+
+    most = crew_input_bytes(ep->champion->model->crew, i);
+    said = MAX(body_bytes, (body_bytes / 2 + 1) * size);
+    return ep->fields.column_count ? most : MIN(most, said);
+}
+
+struct exchange *offload_begin(struct serve_loop *l, struct conn *c, struct served_endpoint *ep,
+                               size_t body_bytes, struct tensor **ret_inputs)
+{
+    struct offload *off = offload_get(l);
+    struct tensor *inputs = ARENA_ARRAY(&off->arena, struct tensor, ep->schema.input_count);
+
+    for (uint32_t i = 0; i < ep->schema.input_count; i++) {
+        inputs[i].spec = &ep->schema.inputs[i];
+        inputs[i].cap_bytes = input_bytes(ep, i, body_bytes);
+        inputs[i].data = arena_alloc(&off->arena, MAX(inputs[i].cap_bytes, (size_t)1));
+    }
+    exchange_begin(l, &off->x, c, ep);
+    off->x.off = off;
+    off->conn = c;
+    off->job.inputs = *ret_inputs = inputs;
+    return &off->x;
+}
+
+void offload_drop(struct serve_loop *l, struct exchange *x)
+{
+    offload_put(l, x->off);
+}
+
+static void offload_link(struct offload *off)
+{
+    struct conn *c = off->conn;
+
+    off->next = c->away;
+    off->prev = &c->away;
+    if (off->next)
+        off->next->prev = &off->next;
+    c->away = off;
+}
+
+static void offload_unlink(struct offload *off)
+{
+    *off->prev = off->next;
+    if (off->next)
+        off->next->prev = off->prev;
+}
+
+void offloads_abandon(struct conn *c)
+{
+    for (struct offload *off = c->away; off; off = off->next)
+        crew_abandon(off->x.version->model->crew, &off->job);
+}
+
+/* --- There --------------------------------------------------------------------------------------
+ */
+
+static NODISCARD int admit(const struct serve_loop *l, const struct exchange *x, struct err *e)
+{
+    int64_t now_ns = MAX(l->now_ns, l->ran_ns);
+
+    if (__atomic_load_n(&x->ep->away, __ATOMIC_RELAXED) >= x->ep->plan.inflight_max)
+        return FAIL(e, UNAVAILABLE, "endpoint '" STR_F "' is overloaded: its queue of %u is full",
+                    STR_A(x->ep->plan.name), x->ep->plan.inflight_max);
+    if (now_ns + crew_wait_ns(x->version->model->crew) > x->deadline_ns)
+        return exchange_overload(x, e);
+    return 0;
+}
+
+int offload_commit(struct serve_loop *l, struct exchange *x, uint32_t rows, str sticky_key,
+                   struct err *e)
+{
+    struct offload *off = x->off;
+
+    x->version = exchange_route(l, x, sticky_key);
+    x->rows = rows;
+    TRY(admit(l, x, e));
+    off->job.reply_to = &l->returns;
+    off->job.arena = &off->arena;
+    off->job.rows = x->ep->batched ? rows : 1;
+    off->job.deadline_ns = x->deadline_ns;
+    if (!crew_submit(x->version->model->crew, &off->job))
+        return FAIL(e, UNAVAILABLE,
+                    "endpoint '" STR_F "' is overloaded: the queue of its model is "
+                    "full",
+                    STR_A(x->ep->plan.name));
+    __atomic_add_fetch(&x->ep->away, 1, __ATOMIC_RELAXED);
+    off->plan = served_plan_ref(l->plan);
+    loop_timer_set(l->loop, &off->late, x->deadline_ns);
+    offload_link(off);
+    return 0;
+}
+
+/* --- And back -----------------------------------------------------------------------------------
+ */
+
+static uint64_t latency_us(const struct exchange *x, int64_t now_ns)
+{
+    return (uint64_t)(MAX(now_ns - x->arrival_ns, (int64_t)0) / NS_PER_US);
+}
+
+static NODISCARD int too_late(const struct exchange *x, struct err *e)
+{
+    return FAIL(e, DEADLINE_EXCEEDED, "the deadline of %lld ms passed before the answer was ready",
+                (long long)((x->deadline_ns - x->arrival_ns) / NS_PER_MS));
+}
+
+/* First at the deadline: the answer goes without the model. Then when its worker seems stuck. */
+static void on_late(struct loop *loop, struct loop_timer *t)
+{
+    struct offload *off = CONTAINER_OF(t, struct offload, late);
+    struct crew *crew = off->x.version->model->crew;
+    struct exchange *x = &off->x;
+    int64_t now_ns = loop_now_ns(loop);
+    struct err e;
+
+    ROLE_ASSERT(on_loop);
+    if (!x->conn) {
+        conn_drop(off->conn);
+        return;
+    }
+    crew_abandon(crew, &off->job);
+    crew_watch(crew, now_ns);
+    if (off->conn->gone)
+        x->conn = NULL;
+    else
+        conn_touch(off->conn);
+    exchange_answer(off->l, x, too_late(x, &e), &e, NULL, NULL, latency_us(x, now_ns));
+    x->conn = NULL;
+    loop_timer_set(loop, &off->late, now_ns + STUCK_NS);
+}
+
+static void answer(struct serve_loop *l, struct offload *off)
+{
+    struct crew_job *j = &off->job;
+    struct exchange *x = &off->x;
+    int rc = j->rc;
+
+    if (!rc && j->ended_ns > x->deadline_ns)
+        rc = too_late(x, &j->e);
+    if (off->conn->gone)
+        x->conn = NULL;
+    else
+        conn_touch(off->conn);
+    exchange_answer(l, x, rc, &j->e, j->inputs, rc ? NULL : j->outputs, latency_us(x, j->ended_ns));
+}
+
+void offload_returned(struct loop *loop, struct mailbox *mb, struct mail *m)
+{
+    struct serve_loop *l = CONTAINER_OF(mb, struct serve_loop, returns);
+    struct offload *off = CONTAINER_OF(CONTAINER_OF(m, struct crew_job, mail), struct offload, job);
+    bool answered = !off->x.conn;
+
+    ROLE_ASSERT(on_loop);
+    loop_timer_cancel(loop, &off->late);
+    if (!answered)
+        answer(l, off);
+    __atomic_sub_fetch(&off->x.ep->away, 1, __ATOMIC_RELAXED);
+    offload_unlink(off);
+    conn_back(off->conn);
+    served_plan_unref(off->plan);
+    offload_put(l, off);
+}

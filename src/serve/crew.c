@@ -110,6 +110,7 @@ bool crew_submit(struct crew *c, struct crew_job *j)
     j->abandoned = 0;
     j->rc = 0;
     j->outputs = NULL;
+    j->batch_rows = 0;
     __atomic_add_fetch(&c->waiting_rows, j->rows, __ATOMIC_RELAXED);
     if (queue_put(c, j)) {
         sem_post(&c->filled);
@@ -323,7 +324,7 @@ static void run_batch(struct worker *w)
 
     for (uint32_t i = 0; i < w->job_count; i++) {
         w->jobs[i]->begun_ns = begun_ns;
-        w->jobs[i]->batch_rows = w->rows;
+        w->jobs[i]->batch_rows = i ? 0 : w->rows;
         latest = MAX(latest, w->jobs[i]->deadline_ns);
     }
     if (w->job_count == 1) {

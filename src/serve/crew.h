@@ -29,7 +29,7 @@ struct crew_job {
     int rc;                      /* 0, or the code of e */
     struct err e;
     int64_t queued_ns, begun_ns, ended_ns; /* monotonic; the run it was part of */
-    uint32_t batch_rows;                   /* rows of that run */
+    uint32_t batch_rows;                   /* rows of that run, in its first job; 0 in the others */
 };
 
 struct crew;

@@ -248,6 +248,10 @@ void offload_returned(struct loop *loop, struct mailbox *mb, struct mail *m)
 
     ROLE_ASSERT(on_loop);
     loop_timer_cancel(loop, &off->late);
+    if (off->job.batch_rows) {
+        counter_add(&l->counters.batches, 1);
+        counter_add(&l->counters.batched_rows, off->job.batch_rows);
+    }
     if (!answered)
         answer(l, off);
     __atomic_sub_fetch(&off->x.ep->away, 1, __ATOMIC_RELAXED);

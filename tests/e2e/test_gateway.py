@@ -631,6 +631,84 @@ def test_overload_is_shed_at_once_and_goodput_stays(gateway):
     assert gw.request("POST", "/v2/models/slow/infer", infer_body([[1, 2]]))[0] == 200
 
 
+# --- Crews: models too slow for the loops ------------------------------------------------------------
+
+
+def slow_and_fast(gw, **more):
+    model = slow_model(2_000)
+    gw.plan(endpoint("slow", [version(gw.blob(model))], signature(model), timeout_ns=5_000_000_000, **more),
+            linear_endpoint(gw))
+    gw.start("--loops", "1")
+    return model
+
+
+def test_a_slow_model_does_not_delay_a_fast_one(gateway):
+    gw = gateway()
+    slow_and_fast(gw)
+    body = infer_body([[1, 2]] * 8)
+    start = time.monotonic()
+    assert gw.request("POST", "/v2/models/slow/infer", body)[0] == 200
+    alone = time.monotonic() - start
+    stop, answers = threading.Event(), []
+
+    def caller():
+        while not stop.is_set():
+            answers.append(gw.request("POST", "/v2/models/slow/infer", body)[0])
+
+    threads = [threading.Thread(target=caller) for _ in range(6)]
+    [t.start() for t in threads]
+    times = []
+    while len(answers) < 12:
+        start = time.monotonic()
+        assert gw.request("POST", "/v2/models/m/infer", infer_body([[1, 2]]))[0] == 200
+        times.append(time.monotonic() - start)
+    stop.set()
+    [t.join() for t in threads]
+    assert set(answers) == {200}
+    assert sorted(times)[len(times) // 2] < alone / 4, (alone, times)
+
+
+def test_requests_that_wait_for_a_crew_share_a_run(gateway):
+    gw = gateway()
+    slow_and_fast(gw)
+    bodies = [infer_body([[i, 2]]) for i in range(24)]
+    want = [gw.json("POST", "/v2/models/slow/infer", body)["outputs"] for body in bodies]
+    got = [None] * len(bodies)
+
+    def caller(i):
+        got[i] = gw.json("POST", "/v2/models/slow/infer", bodies[i])["outputs"]
+
+    before = gw.metric("weir_batches_total")
+    threads = [threading.Thread(target=caller, args=(i,)) for i in range(len(bodies))]
+    [t.start() for t in threads], [t.join() for t in threads]
+    assert got == want  # each its own rows
+    assert gw.metric("weir_batches_total") - before < len(bodies)
+
+
+def test_clients_and_plans_may_go_while_a_crew_works(gateway):
+    gw = gateway()
+    model = slow_and_fast(gw)
+    message = b"POST /v2/models/slow/infer HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n%s"
+    body = json.dumps(infer_body([[1, 2]] * 64)).encode()
+    control = Control(gw.state)
+    control.accept()
+    for i in range(20):
+        with gw.connect() as s:
+            s.sendall(message % (len(body), body))
+            if i % 4 == 3:  # the model is unloaded under the request
+                more = {"rows_max": 256 - i}
+                plan = gw.plan(endpoint("slow", [version(gw.blob(model))], signature(model), **more),
+                               linear_endpoint(gw), current=False)
+                assert not control.swap(plan).get("error")
+    assert gw.request("POST", "/v2/models/slow/infer", infer_body([[1, 2]]))[0] == 200
+    control.close()
+    with gw.connect() as s:  # the gateway stops, but not without this answer
+        s.sendall(message % (len(body), body))
+        time.sleep(0.02)
+        gw.stop()
+        assert s.recv(1 << 16).startswith(b"HTTP/1.1 200")
+
+
 # --- Plans -------------------------------------------------------------------------------------------
 
 

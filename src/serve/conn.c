@@ -74,6 +74,7 @@ void conn_close(struct conn *c)
         __atomic_sub_fetch(&l->held, 1, __ATOMIC_RELAXED);
     loop_task_cancel(l->loop, &c->more);
     loop_fd_remove(l->loop, &c->watch);
+    tls_free(c->tls);
     close(c->watch.fd);
     list_remove(l, c);
     l->conn_count--;
@@ -243,7 +244,9 @@ RUNS_ON(on_loop) static bool is_held(struct conn *c)
 RUNS_ON(on_loop) static bool conn_send(struct conn *c)
 {
     while (c->sent < c->out.n && !is_held(c)) {
-        ssize_t n = send(c->watch.fd, c->out.p + c->sent, c->out.n - c->sent, MSG_NOSIGNAL);
+        ssize_t n = c->tls
+                        ? tls_send(c->tls, c->out.p + c->sent, c->out.n - c->sent)
+                        : send(c->watch.fd, c->out.p + c->sent, c->out.n - c->sent, MSG_NOSIGNAL);
 
         if (n < 0 && errno == EINTR)
             continue;
@@ -277,6 +280,14 @@ static char *room(struct conn *c, size_t *ret_n)
     return to;
 }
 
+/* What came is no TLS, or a client that may not come in: counted, never answered. */
+static bool not_tls(struct conn *c)
+{
+    if (c->tls && errno == EPROTO)
+        counter_add(&c->l->counters.tls_refused, 1);
+    return false;
+}
+
 /* Reads once. False when the connection is broken. */
 static bool conn_read(struct conn *c)
 {
@@ -289,10 +300,10 @@ static bool conn_read(struct conn *c)
         return true;
     }
     do
-        n = recv(c->watch.fd, to, n_max, 0);
+        n = c->tls ? tls_recv(c->tls, to, n_max) : recv(c->watch.fd, to, n_max, 0);
     while (n < 0 && errno == EINTR);
     if (n < 0)
-        return errno == EAGAIN;
+        return errno == EAGAIN || not_tls(c);
     c->ended = n == 0;
     c->in.n += (size_t)n;
     counter_add(&c->l->counters.bytes_in, (uint64_t)n);
@@ -384,6 +395,8 @@ static void linger(struct conn *c)
 {
     c->lingering = true;
     c->linger_ns = c->l->now_ns;
+    if (c->tls)
+        tls_close(c->tls);
     shutdown(c->watch.fd, SHUT_WR);
     discard(c);
 }
@@ -394,6 +407,13 @@ void conn_drop(struct conn *c)
         return;
     touch(c);
     drop_output(c);
+}
+
+/* A handshake may wait for either direction. */
+static bool wants_read(const struct conn *c, uint32_t events)
+{
+    return (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0 ||
+           (c->tls && !tls_established(c->tls));
 }
 
 static void conn_event(struct loop *loop, struct loop_fd *w, uint32_t events)
@@ -419,7 +439,7 @@ static void conn_event(struct loop *loop, struct loop_fd *w, uint32_t events)
     }
     if (c->paused)
         c->unread = true;
-    else if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR) && !conn_read(c)) {
+    else if (wants_read(c, events) && !conn_read(c)) {
         drop_output(c);
         return;
     }
@@ -451,12 +471,18 @@ void conn_accept(struct loop *loop, struct listener *li, int fd, const struct ad
                                    "Content-Length: 0\r\nConnection: close\r\n\r\n";
 
         counter_add(&l->counters.connections_refused, 1);
-        (void)!send(fd, busy, sizeof(busy) - 1, MSG_NOSIGNAL);
+        if (!l->tls)
+            (void)!send(fd, busy, sizeof(busy) - 1, MSG_NOSIGNAL);
         close(fd);
         return;
     }
     c = mem_zalloc(sizeof(*c));
     c->l = l;
+    if (l->tls && !(c->tls = tls_accept(l->tls, fd))) { /* never in plain instead */
+        close(fd);
+        mem_free(c);
+        return;
+    }
     c->req = &c->own_req;
     limits.head_bytes = cfg->head_bytes_max;
     limits.body_bytes = cfg->body_bytes_max;

@@ -49,6 +49,7 @@ void counters_request(struct counters *c, enum request_end end, uint64_t rows, u
 /* Process-wide figures that belong to no endpoint: one row for each loop. */
 struct loop_counters {
     _Alignas(64) uint64_t connections_accepted, connections_open, connections_refused;
+    uint64_t tls_refused;
     uint64_t requests, bad_requests, bytes_in, bytes_out;
     uint64_t feedback_accepted, feedback_refused;
     uint64_t turns, batches, batched_rows;

@@ -41,10 +41,11 @@ struct gateway {
     struct serve_loop *loops; /* cfg.loops of them */
 };
 
-/* A plan on its way to one loop. */
-struct plan_mail {
+/* What is on its way to one loop: a plan, or certificates. */
+struct change_mail {
     struct mail mail;
-    struct served_plan *plan; /* a reference */
+    struct served_plan *plan; /* a reference, or NULL */
+    struct tls_context *tls;  /* the same */
 };
 
 const struct gateway_config *gateway_config(const struct gateway *gw)
@@ -80,10 +81,19 @@ uint64_t gateway_loop_sum(const struct gateway *gw, size_t at)
 /* --- Mail to a loop -----------------------------------------------------------------------------
  */
 
+static void take_plan(struct serve_loop *l, struct served_plan *plan)
+{
+    if (!l->plan)
+        __atomic_add_fetch(&l->gw->loops_ready, 1, __ATOMIC_ACQ_REL);
+    served_plan_unref(l->plan);
+    l->plan = plan;
+    __atomic_add_fetch(&plan->taken, 1, __ATOMIC_ACQ_REL);
+}
+
 static void on_mail(struct loop *loop, struct mailbox *mb, struct mail *m)
 {
     struct serve_loop *l = CONTAINER_OF(mb, struct serve_loop, mailbox);
-    struct plan_mail *pm;
+    struct change_mail *cm;
 
     ROLE_ASSERT(on_loop);
     if (m == &l->durable_mail) {
@@ -98,13 +108,14 @@ static void on_mail(struct loop *loop, struct mailbox *mb, struct mail *m)
         return;
     }
     ASSERT(l->exchange_count == 0);
-    pm = CONTAINER_OF(m, struct plan_mail, mail);
-    if (!l->plan)
-        __atomic_add_fetch(&l->gw->loops_ready, 1, __ATOMIC_ACQ_REL);
-    served_plan_unref(l->plan);
-    l->plan = pm->plan;
-    __atomic_add_fetch(&l->plan->taken, 1, __ATOMIC_ACQ_REL);
-    mem_free(pm);
+    cm = CONTAINER_OF(m, struct change_mail, mail);
+    if (cm->plan)
+        take_plan(l, cm->plan);
+    if (cm->tls) {
+        tls_context_unref(l->tls);
+        l->tls = cm->tls;
+    }
+    mem_free(cm);
 }
 
 /* On the keeper's thread: something reached the disk. */
@@ -136,6 +147,7 @@ static NODISCARD int loop_prepare(struct gateway *gw, struct serve_loop *l, stru
     uint64_t seed;
 
     l->gw = gw;
+    l->tls = gw->cfg.tls ? tls_context_ref(gw->cfg.tls) : NULL;
     arena_init(&l->turn, 0); /* bounded by how many requests a turn takes */
     arena_init(&l->document, DOCUMENT_BYTES);
     buf_init(&l->body, BODY_BYTES);
@@ -197,6 +209,7 @@ static void loop_done(struct serve_loop *l)
     mailbox_close(&l->mailbox);
     offloads_done(l);
     served_plan_unref(l->plan);
+    tls_context_unref(l->tls);
     loop_free(l->loop);
     arena_done(&l->turn);
     arena_done(&l->document);
@@ -314,6 +327,7 @@ void gateway_free(struct gateway *gw)
         served_plan_unref(p);
     }
     blobs_close(gw->blobs);
+    tls_context_unref(gw->cfg.tls);
     pthread_mutex_destroy(&gw->publish_lock);
     pthread_mutex_destroy(&gw->plan_lock);
     mem_free(gw->loops);
@@ -326,10 +340,10 @@ void gateway_free(struct gateway *gw)
 static void hand_out(struct gateway *gw, struct served_plan *plan)
 {
     for (uint32_t i = 0; i < gw->cfg.loops; i++) {
-        struct plan_mail *pm = mem_zalloc(sizeof(*pm));
+        struct change_mail *cm = mem_zalloc(sizeof(*cm));
 
-        pm->plan = served_plan_ref(plan);
-        mailbox_post(&gw->loops[i].mailbox, &pm->mail);
+        cm->plan = served_plan_ref(plan);
+        mailbox_post(&gw->loops[i].mailbox, &cm->mail);
     }
     if (gw->keeper)
         keeper_set_plan(gw->keeper, str_of(plan->hash));
@@ -382,6 +396,18 @@ void gateway_plan_hash(struct gateway *gw, char ret_hash[PLAN_HASH_SIZE])
     pthread_mutex_lock(&gw->plan_lock);
     memcpy(ret_hash, gw->plan_hash, PLAN_HASH_SIZE);
     pthread_mutex_unlock(&gw->plan_lock);
+}
+
+void gateway_set_tls(struct gateway *gw, struct tls_context *context)
+{
+    for (uint32_t i = 0; i < gw->cfg.loops; i++) {
+        struct change_mail *cm = mem_zalloc(sizeof(*cm));
+
+        cm->tls = tls_context_ref(context);
+        mailbox_post(&gw->loops[i].mailbox, &cm->mail);
+    }
+    tls_context_unref(gw->cfg.tls);
+    gw->cfg.tls = context;
 }
 
 bool gateway_ready(struct gateway *gw)

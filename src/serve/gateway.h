@@ -8,6 +8,7 @@
  */
 #pragma once
 
+#include "loop/tls.h"
 #include "record/keeper.h"
 #include "serve/served.h"
 
@@ -27,6 +28,8 @@ struct gateway_config {
     void (*on_digest)(void *ctx, const struct digest *d); /* on the keeper thread; or NULL */
     void *on_digest_ctx;
     size_t ring_bytes;
+    struct tls_context
+        *tls; /* the gateway's from gateway_new() on, also when that fails; NULL: plain */
 };
 
 struct gateway;
@@ -49,6 +52,9 @@ NODISCARD int gateway_publish(struct gateway *gw, str plan_hash, struct err *e);
 /* Hash of the plan handed out last, "" before the first. */
 void gateway_plan_hash(struct gateway *gw, char ret_hash[PLAN_HASH_SIZE]);
 bool gateway_ready(struct gateway *gw); /* a plan is live on every loop */
+
+/* What new connections are met with from now on; takes the reference. Main thread. */
+void gateway_set_tls(struct gateway *gw, struct tls_context *context);
 
 uint16_t gateway_port(const struct gateway *gw); /* the bound port (for port 0), 0 for unix */
 struct keeper *gateway_keeper(struct gateway *gw);

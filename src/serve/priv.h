@@ -60,6 +60,7 @@ struct exchange {
 /* A connection of one loop. */
 struct conn {
     struct loop_fd watch;
+    struct tls *tls; /* owned; NULL: plain */
     struct serve_loop *l;
     struct conn *next, *prev;  /* all connections of the loop, least recently active first */
     struct conn *touched_next; /* with work in this turn */
@@ -96,6 +97,7 @@ struct serve_loop {
     struct loop *loop;
     struct thread thread;
     struct listener listener;
+    struct tls_context *tls; /* a reference; NULL: connections are plain */
     struct mailbox mailbox;
     struct mailbox returns; /* offloads that have run */
     struct offload *idle;   /* offloads to be used again */

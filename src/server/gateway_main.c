@@ -15,6 +15,7 @@
 #include "loop/dial.h"
 #include "loop/thread.h"
 #include "serve/gateway.h"
+#include "server/gateway_tls.h"
 #include "server/link.h"
 
 #include <stdio.h>
@@ -42,6 +43,7 @@ struct gateway_process {
     char wanted[PLAN_HASH_SIZE]; /* the newest plan that control asked for */
     bool stopping;
     char name[32];
+    struct gateway_tls tls;
 };
 
 struct digest_mail {
@@ -417,10 +419,12 @@ static NODISCARD int prepare(struct gateway_process *p, struct err *e)
     mailbox_open(&p->plans, p->loop, on_plan_built);
     TRY(first_plan(p, hash, &g, e));
     TRY(settings(p, g, &cfg, e));
+    TRY(gateway_tls_open(&p->tls, p->options->project_dir, g, &p->arena, &cfg.tls, e));
     TRY(gateway_new(&cfg, &p->gw, e));
     TRY(first_publish(p, hash, e));
     TRY(gateway_start(p->gw, e));
     TRY(pool_new("weir-plans", 1, 64, &p->worker, e));
+    gateway_tls_watch(&p->tls, p->loop, p->gw);
     log_event(LOG_INFO, "gateway.ready", "listen=%s port=%u plan=%.12s start_ms=%.1f", cfg.listen,
               gateway_port(p->gw), hash, (double)(time_mono_ns() - start) / 1e6);
     return 0;

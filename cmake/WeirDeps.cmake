@@ -7,6 +7,8 @@ pkg_check_modules(SQLITE REQUIRED IMPORTED_TARGET sqlite3)
 pkg_check_modules(FYAML REQUIRED IMPORTED_TARGET libfyaml)
 pkg_check_modules(CRYPTO REQUIRED IMPORTED_TARGET libcrypto)
 pkg_check_modules(SSL REQUIRED IMPORTED_TARGET libssl)
+pkg_check_modules(NGHTTP2 REQUIRED IMPORTED_TARGET libnghttp2)
+pkg_check_modules(ZLIB REQUIRED IMPORTED_TARGET zlib)
 
 foreach(header onnxruntime_c_api.h duckdb.h)
     if(NOT EXISTS "${WEIR_DEPS}/include/${header}")

@@ -60,6 +60,7 @@ FOREIGN_HEADERS = [
     ("curl/*", ["src/loop/"]),
     ("libfyaml.h", ["src/base/yaml.c"]),
     ("zstd.h", ["src/record/", "src/store/"]),
+    ("zlib.h", ["src/wire/"]),
     ("hs/*", ["src/llm/"]),
     ("sys/epoll.h", ["src/loop/"]),
     ("dlfcn.h", ["src/base/library.c"]),
@@ -76,4 +77,4 @@ HEADER_LINES = 300
 FUNCTION_LINES = 60
 
 # libraries whose compiler flags the headers may need (pkg-config names)
-PKG_CONFIG = ["sqlite3", "libfyaml", "libcrypto", "libnghttp2", "libzstd"]
+PKG_CONFIG = ["sqlite3", "libfyaml", "libcrypto", "libnghttp2", "libzstd", "zlib"]

@@ -62,7 +62,7 @@ enum http1_framing {
     HTTP1_BODY_NONE,
     HTTP1_BODY_LENGTH,
     HTTP1_BODY_CHUNKED,
-    HTTP1_BODY_CLOSE, /* responses only: until the connection ends */
+    HTTP1_BODY_CLOSE, /* responses: until the connection ends; HTTP/2: until the stream does */
 };
 
 struct http1_header {

@@ -217,6 +217,11 @@ static inline enum http1_refusal note_known(struct http1_fields *f, const struct
     return HTTP1_OK;
 }
 
+enum http1_refusal http1_note_field(struct http1_fields *f, const struct http1_header *h)
+{
+    return note_known(f, h);
+}
+
 enum http1_refusal http1_take_fields(struct http1_cursor *c, uint32_t headers_max,
                                      struct http1_fields *f)
 {

@@ -32,11 +32,19 @@ enum http1_refusal http1_take_version(struct http1_cursor *c, enum http1_refusal
 /* All header lines and the empty line. */
 enum http1_refusal http1_take_fields(struct http1_cursor *c, uint32_t headers_max,
                                      struct http1_fields *f);
+/* A field added at f->headers[f->count] (not yet counted) is put into the table of known ones. The
+ * name has at least one byte. */
+enum http1_refusal http1_note_field(struct http1_fields *f, const struct http1_header *h);
 /* Framing by Content-Length and Transfer-Encoding; *framing keeps its value when there is neither.
  */
 enum http1_refusal http1_framing_of(const struct http1_fields *f, uint8_t version_minor,
                                     enum http1_framing *framing, uint64_t *content_length);
 bool http1_keep_alive(const struct http1_fields *f, uint8_t version_minor);
+
+enum http1_method http1_method_of(str text);
+bool http1_is_authority(str s); /* host and port, of the allowed characters alone */
+/* Splits req->target into path and query, and for the absolute form also the authority. */
+enum http1_refusal http1_split_target(struct http1_request *req);
 
 /* Bytes still to come of a body of known length; 0 for other kinds. */
 uint64_t http1_body_left(const struct http1_body *b);

@@ -40,7 +40,7 @@ str http1_refusal_reason(enum http1_refusal r)
 
 /* --- The request line ----------------------------------------------------------------------- */
 
-static enum http1_method method_of(str m)
+enum http1_method http1_method_of(str m)
 {
     static const str names[] = {
 #define METHOD(name, text) S_INIT(text),
@@ -76,7 +76,7 @@ static enum http1_refusal take_method(struct http1_cursor *c, struct http1_reque
     if (*space != ' ' || space == from)
         return HTTP1_NO_REQUEST_LINE;
     req->method_text = str_range(from, space);
-    req->method = method_of(req->method_text);
+    req->method = http1_method_of(req->method_text);
     if (req->method == HTTP1_M_OTHER &&
         (str_eq(req->method_text, S("CONNECT")) || str_eq(req->method_text, S("TRACE"))))
         return HTTP1_NO_METHOD;
@@ -104,7 +104,7 @@ static enum http1_refusal take_target(struct http1_cursor *c, uint32_t bytes_max
     return HTTP1_OK;
 }
 
-static bool is_authority(str s)
+bool http1_is_authority(str s)
 {
     return http1_skip_class(s.p, s.p + s.n, HTTP1_C_HOST) == s.p + s.n;
 }
@@ -119,8 +119,7 @@ static size_t scheme_bytes(str t)
     return 0;
 }
 
-/* Splits the target into path and query, and for the absolute form also the authority. */
-static enum http1_refusal split_target(struct http1_request *req)
+enum http1_refusal http1_split_target(struct http1_request *req)
 {
     str t = req->target;
     const char *mark;
@@ -142,7 +141,7 @@ static enum http1_refusal split_target(struct http1_request *req)
             if (t.p[req->host.n] == '/' || t.p[req->host.n] == '?')
                 break;
         }
-        if (req->host.n == 0 || !is_authority(req->host))
+        if (req->host.n == 0 || !http1_is_authority(req->host))
             return HTTP1_NO_TARGET;
         t = str_skip(t, req->host.n);
     }
@@ -169,7 +168,7 @@ static enum http1_refusal take_request_line(struct http1_cursor *c,
     if (!r)
         r = take_target(c, limits->target_bytes, req);
     if (!r)
-        r = split_target(req);
+        r = http1_split_target(req);
     if (!r)
         r = http1_take_version(c, HTTP1_NO_REQUEST_LINE, &req->version_minor);
     if (r)
@@ -187,7 +186,7 @@ static enum http1_refusal read_meaning(struct http1_request *req)
 
     if (!host.p && req->version_minor >= 1)
         return HTTP1_NO_HOST_MISSING;
-    if (host.p && !is_authority(host))
+    if (host.p && !http1_is_authority(host))
         return HTTP1_NO_HOST;
     if (!req->host.p) /* the absolute form wins: RFC 9112 section 3.2.2 */
         req->host = host;

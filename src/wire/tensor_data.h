@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Reads the "data" of one tensor from a scanner, and collects what is wrong with a request.
+ * What the forms of a request and of its answer share: reading the "data" of one tensor, collecting
+ * what is wrong, raw bytes and classes of an output.
  * Private to wire/.
  */
 #pragma once
 
+#include "base/num.h"
 #include "wire/json_scan.h"
 #include "wire/tensor.h"
 
@@ -31,3 +33,23 @@ NODISCARD int problems_end(const struct problems *ps, struct err *e);
  */
 bool tensor_data_read(struct scan *s, struct tensor *t, bool null_is_nan, struct arena *a,
                       struct problems *ps);
+
+/* The elements as raw bytes: as they lie, BYTES with a length of four bytes before each. */
+size_t tensor_raw_bytes(const struct tensor *t);
+void tensor_raw_write(struct buf *to, const struct tensor *t);
+
+/* The classification extension: texts "value:index" of a row, the largest value first. */
+#define TENSOR_CLASS_TEXT_MAX (2 * NUM_TEXT_MAX + 1)
+struct tensor_classes {
+    const struct tensor *t; /* not BYTES */
+    size_t begin, row;      /* elements [begin, begin + row) */
+    double bound;           /* the last one given */
+    size_t at;
+};
+static inline struct tensor_classes tensor_classes_of(const struct tensor *t, size_t begin,
+                                                      size_t row)
+{
+    return (struct tensor_classes){t, begin, row, 0, SIZE_MAX};
+}
+/* The next one, at most `row` times; returns the bytes of the text. */
+size_t tensor_class_next(struct tensor_classes *c, char text[TENSOR_CLASS_TEXT_MAX]);

@@ -13,6 +13,7 @@
  */
 #include "base/json.h"
 #include "base/num.h"
+#include "wire/tensor_data.h"
 #include "wire/tensor_json.h"
 
 #include <math.h>
@@ -152,8 +153,7 @@ int tensor_json_write_data(struct buf *to, const struct tensor *t, enum infer_no
     return 0;
 }
 
-/* Bytes that a tensor takes behind the JSON. */
-static size_t raw_bytes(const struct tensor *t)
+size_t tensor_raw_bytes(const struct tensor *t)
 {
     size_t n = t->bytes;
 
@@ -165,7 +165,7 @@ static size_t raw_bytes(const struct tensor *t)
     return n;
 }
 
-static void raw_write(struct buf *to, const struct tensor *t)
+void tensor_raw_write(struct buf *to, const struct tensor *t)
 {
     if (t->spec->datatype != TENSOR_BYTES) {
         buf_add(to, t->data, t->bytes);
@@ -215,12 +215,30 @@ static size_t next_largest(const struct tensor *t, size_t begin, size_t n, doubl
     return best;
 }
 
+size_t tensor_class_next(struct tensor_classes *c, char text[TENSOR_CLASS_TEXT_MAX])
+{
+    size_t n;
+
+    c->at = next_largest(c->t, c->begin, c->row, c->bound, c->at);
+    ASSERT(c->at < c->row);
+    c->bound = number_at(c->t, c->begin + c->at);
+    if (isnan(c->bound))
+        c->bound = -INFINITY;
+    n = number_text(c->t, c->begin + c->at, text);
+    if (!n) {
+        memcpy(text, "nan", 3);
+        n = 3;
+    }
+    text[n++] = ':';
+    return n + num_i64_text((int64_t)c->at, text + n);
+}
+
 /* {"name":..,"datatype":"BYTES","shape":[..,n],"data":["0.9:3",..]} */
 static void classes_write(struct buf *to, const struct tensor *t, uint32_t wanted)
 {
     size_t row = t->rank ? (size_t)t->shape[t->rank - 1] : 1;
     size_t rows = row ? t->count / row : 0, n = MIN((size_t)wanted, row);
-    char text[NUM_TEXT_MAX];
+    char text[TENSOR_CLASS_TEXT_MAX];
 
     buf_add_str(to, S("{\"name\":"));
     json_escape(to, t->spec->name);
@@ -232,22 +250,11 @@ static void classes_write(struct buf *to, const struct tensor *t, uint32_t wante
     buf_add_u64(to, n);
     buf_add_str(to, S("],\"data\":["));
     for (size_t r = 0; r < rows; r++) {
-        double bound = 0;
-        size_t at = SIZE_MAX;
+        struct tensor_classes c = tensor_classes_of(t, r * row, row);
 
         for (size_t k = 0; k < n; k++) {
-            size_t length;
-
-            at = next_largest(t, r * row, row, bound, at);
-            ASSERT(at < row);
-            bound = number_at(t, r * row + at);
-            if (isnan(bound))
-                bound = -INFINITY;
             buf_add_str(to, r || k ? S(",\"") : S("\""));
-            length = number_text(t, r * row + at, text);
-            buf_add_str(to, length ? (str){text, length} : S("nan"));
-            buf_add_char(to, ':');
-            buf_add_u64(to, at);
+            buf_add(to, text, tensor_class_next(&c, text));
             buf_add_char(to, '"');
         }
     }
@@ -269,7 +276,7 @@ static int output_write(struct buf *to, str head, const struct infer_wanted *w,
     }
     if (w->binary) {
         buf_add_str(to, S("],\"parameters\":{\"binary_data_size\":"));
-        buf_add_u64(to, raw_bytes(t));
+        buf_add_u64(to, tensor_raw_bytes(t));
         buf_add_str(to, S("}}"));
         return 0;
     }
@@ -312,7 +319,7 @@ int infer_response_write(struct buf *to, const struct infer_response_plan *p,
     json_bytes = to->n - begin;
     for (uint32_t i = 0; i < request->wanted_count; i++)
         if (request->wanted[i].binary)
-            raw_write(to, &outputs[request->wanted[i].output]);
+            tensor_raw_write(to, &outputs[request->wanted[i].output]);
     if (to->overflowed)
         return FAIL(e, RESOURCE_EXHAUSTED, "the answer exceeds %zu bytes: send fewer rows at once",
                     to->max_bytes);

@@ -6,7 +6,7 @@
 #define GROUP_BEGIN 3
 #define GROUP_END 4
 
-bool pb_varint(const char **p, const char *end, uint64_t *ret_value)
+bool pb_varint_long(const char **p, const char *end, uint64_t *ret_value)
 {
     const char *at = *p;
     uint64_t v = 0;

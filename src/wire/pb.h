@@ -45,8 +45,16 @@ bool pb_next(struct pb *r, struct pb_field *ret_field) HOT;
 bool pb_is(struct pb *r, const struct pb_field *f, enum pb_wire wire);
 /* Text in UTF-8, as proto3 demands of `string`. */
 bool pb_is_text(struct pb *r, const struct pb_field *f);
-/* A varint at *p; false when it is broken or cut. */
-NODISCARD bool pb_varint(const char **p, const char *end, uint64_t *ret_value);
+/* A varint at *p; false when it is broken or cut. Nearly all have one byte. */
+NODISCARD bool pb_varint_long(const char **p, const char *end, uint64_t *ret_value);
+NODISCARD static inline bool pb_varint(const char **p, const char *end, uint64_t *ret_value)
+{
+    if (LIKELY(*p < end && (unsigned char)**p < 0x80)) {
+        *ret_value = (unsigned char)*(*p)++;
+        return true;
+    }
+    return pb_varint_long(p, end, ret_value);
+}
 /* INVALID_ARGUMENT "what: ..." when r->wrong, else 0. */
 NODISCARD int pb_end(const struct pb *r, const char *what, struct err *e);
 

@@ -130,7 +130,8 @@ def test_old_versions_and_strangers_are_refused(secure, authority, tmp_path):
 def test_bytes_that_are_no_tls(secure, authority):
     gw = secure()
     for data in (b"GET / HTTP/1.1\r\nHost: h\r\n\r\n", os.urandom(3000),
-                 b"\x16\x03\x01\xff\xff" + b"a" * 70000, b"\x16\x03\x01\x00\x05hello", b"\x00", b"\x15\x03\x03\x00\x02\x02\x28"):
+                 b"\x16\x03\x01\xff\xff" + b"a" * 70000, b"\x16\x03\x01\x00\x05hello",
+                 b"\x00", b"\x15\x03\x03\x00\x02\x02\x28"):
         with socket.create_connection(("127.0.0.1", gw.port), 10) as s:
             try:
                 s.sendall(data)

@@ -1,14 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Field numbers are those of onnx.proto3. Lengths of nested messages take five bytes, the longest
- * form, so that a message can be closed without moving what was written into it; readers accept a
- * number that is longer than it had to be.
+ * Field numbers are those of onnx.proto3.
  */
 #include "registry/onnx_write.h"
 
-#define LENGTH_BYTES 5
-
-enum { WIRE_VARINT = 0, WIRE_BYTES = 2 };
 enum {
     ATTRIBUTE_INT = 2,
     ATTRIBUTE_STRING = 3,
@@ -18,62 +13,17 @@ enum {
 };
 enum { NODE_ATTRIBUTE = 5 };
 
-static void varint(struct buf *to, uint64_t v)
-{
-    char bytes[10];
-    size_t n = 0;
-
-    do {
-        bytes[n++] = (char)((v & 0x7F) | (v > 0x7F ? 0x80 : 0));
-        v >>= 7;
-    } while (v);
-    buf_add(to, bytes, n);
-}
-
-static void tag(struct buf *to, uint32_t number, unsigned wire)
-{
-    varint(to, (uint64_t)number << 3 | wire);
-}
-
-size_t pb_open(struct buf *to, uint32_t number)
-{
-    static const char room[LENGTH_BYTES];
-
-    tag(to, number, WIRE_BYTES);
-    buf_add(to, room, LENGTH_BYTES);
-    return to->n;
-}
-
-void pb_close(struct buf *to, size_t mark)
-{
-    uint64_t n = to->n - mark;
-    char *p = to->p + mark - LENGTH_BYTES;
-
-    if (to->overflowed)
-        return;
-    ASSERT(n < UINT64_C(1) << 35);
-    for (int i = 0; i < LENGTH_BYTES; i++, n >>= 7)
-        p[i] = (char)((n & 0x7F) | (i + 1 < LENGTH_BYTES ? 0x80 : 0));
-}
-
 void pb_int(struct buf *to, uint32_t number, int64_t v)
 {
-    tag(to, number, WIRE_VARINT);
-    varint(to, (uint64_t)v);
-}
-
-void pb_str(struct buf *to, uint32_t number, str s)
-{
-    tag(to, number, WIRE_BYTES);
-    varint(to, s.n);
-    buf_add_str(to, s);
+    pb_put_tag(to, number, PB_VARINT);
+    pb_put_varint(to, (uint64_t)v);
 }
 
 static size_t attribute_open(struct buf *to, str name, int type)
 {
     size_t mark = pb_open(to, NODE_ATTRIBUTE);
 
-    pb_str(to, 1, name);
+    pb_put_bytes(to, 1, name);
     pb_int(to, 20, type);
     return mark;
 }
@@ -82,7 +32,7 @@ void onnx_attr_str(struct buf *to, str name, str v)
 {
     size_t mark = attribute_open(to, name, ATTRIBUTE_STRING);
 
-    pb_str(to, 4, v);
+    pb_put_bytes(to, 4, v);
     pb_close(to, mark);
 }
 
@@ -99,7 +49,7 @@ void onnx_attr_ints(struct buf *to, str name, const int64_t *v, size_t n)
     size_t mark = attribute_open(to, name, ATTRIBUTE_INTS), packed = pb_open(to, 8);
 
     for (size_t i = 0; i < n; i++)
-        varint(to, (uint64_t)v[i]);
+        pb_put_varint(to, (uint64_t)v[i]);
     pb_close(to, packed);
     pb_close(to, mark);
 }
@@ -118,7 +68,7 @@ void onnx_attr_strs(struct buf *to, str name, const uint8_t *which, size_t n, co
     size_t mark = attribute_open(to, name, ATTRIBUTE_STRINGS);
 
     for (size_t i = 0; i < n; i++)
-        pb_str(to, 9, table[which[i]]);
+        pb_put_bytes(to, 9, table[which[i]]);
     pb_close(to, mark);
 }
 
@@ -127,7 +77,7 @@ void onnx_value_info(struct buf *to, uint32_t number, str name, int element_type
 {
     size_t info = pb_open(to, number), type, tensor, shape;
 
-    pb_str(to, 1, name);
+    pb_put_bytes(to, 1, name);
     type = pb_open(to, 2);
     tensor = pb_open(to, 1);
     pb_int(to, 1, element_type);
@@ -136,7 +86,7 @@ void onnx_value_info(struct buf *to, uint32_t number, str name, int element_type
         size_t dim = pb_open(to, 1);
 
         if (dims[i] < 0)
-            pb_str(to, 2, S("N"));
+            pb_put_bytes(to, 2, S("N"));
         else
             pb_int(to, 1, dims[i]);
         pb_close(to, dim);

@@ -5,14 +5,9 @@
  */
 #pragma once
 
-#include "base/buf.h"
-
-/* Opens a nested message (field `number`); give what it returns to pb_close. */
-size_t pb_open(struct buf *to, uint32_t number);
-void pb_close(struct buf *to, size_t mark);
+#include "wire/pb.h"
 
 void pb_int(struct buf *to, uint32_t number, int64_t v);
-void pb_str(struct buf *to, uint32_t number, str s);
 
 /* Attributes of an ONNX node (AttributeProto), as field 5 of the open NodeProto. */
 void onnx_attr_str(struct buf *to, str name, str v);

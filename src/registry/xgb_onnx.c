@@ -216,25 +216,25 @@ static void graph_write(struct buf *to, const struct columns *c, const struct ob
     int64_t in[2] = {-1, m->info.features}, rows[1] = {-1}, one[2] = {-1, 1};
     int64_t scores[2] = {-1, o->shape == SHAPE_MULTI ? m->info.classes : 2};
 
-    pb_str(to, 1, S("input"));
+    pb_put_bytes(to, 1, S("input"));
     if (is_classifier) {
-        pb_str(to, 2, S("label"));
-        pb_str(to, 2, S("probabilities"));
+        pb_put_bytes(to, 2, S("label"));
+        pb_put_bytes(to, 2, S("probabilities"));
     } else {
-        pb_str(to, 2, o->transform.n ? S("margin") : S("variable"));
+        pb_put_bytes(to, 2, o->transform.n ? S("margin") : S("variable"));
     }
-    pb_str(to, 4, is_classifier ? S("TreeEnsembleClassifier") : S("TreeEnsembleRegressor"));
-    pb_str(to, 7, S("ai.onnx.ml"));
+    pb_put_bytes(to, 4, is_classifier ? S("TreeEnsembleClassifier") : S("TreeEnsembleRegressor"));
+    pb_put_bytes(to, 7, S("ai.onnx.ml"));
     ensemble_write(to, c, o, m, margin, a);
     pb_close(to, node);
     if (!is_classifier && o->transform.n) {
         node = pb_open(to, 1);
-        pb_str(to, 1, S("margin"));
-        pb_str(to, 2, S("variable"));
-        pb_str(to, 4, o->transform);
+        pb_put_bytes(to, 1, S("margin"));
+        pb_put_bytes(to, 2, S("variable"));
+        pb_put_bytes(to, 4, o->transform);
         pb_close(to, node);
     }
-    pb_str(to, 2, S("xgboost"));
+    pb_put_bytes(to, 2, S("xgboost"));
     onnx_value_info(to, 11, S("input"), ONNX_FLOAT, in, 2);
     if (is_classifier) {
         onnx_value_info(to, 12, S("label"), ONNX_INT64, rows, 1);
@@ -249,8 +249,8 @@ static void property_write(struct buf *to, str key, str value)
 {
     size_t entry = pb_open(to, 14);
 
-    pb_str(to, 1, key);
-    pb_str(to, 2, value);
+    pb_put_bytes(to, 1, key);
+    pb_put_bytes(to, 2, value);
     pb_close(to, entry);
 }
 
@@ -278,7 +278,7 @@ static void opset_write(struct buf *to, str domain, int64_t version)
 {
     size_t opset = pb_open(to, 8);
 
-    pb_str(to, 1, domain);
+    pb_put_bytes(to, 1, domain);
     pb_int(to, 2, version);
     pb_close(to, opset);
 }
@@ -307,8 +307,8 @@ int xgb_onnx_convert(str model, struct arena *a, struct buf *to, struct xgb_onnx
     pb_int(to, 1, 8); /* ir_version: ONNX 1.10 */
     opset_write(to, S(""), 15);
     opset_write(to, S("ai.onnx.ml"), 3);
-    pb_str(to, 2, S("weir"));
-    pb_str(to, 3, S(WEIR_VERSION));
+    pb_put_bytes(to, 2, S("weir"));
+    pb_put_bytes(to, 3, S(WEIR_VERSION));
     graph_write(to, &c, o, &m, margin, a);
     properties_write(to, &m);
     if (to->overflowed)

@@ -35,7 +35,6 @@
 #define READ_BYTES ((size_t)16 << 10)  /* room offered to a read */
 #define KEEP_BYTES ((size_t)256 << 10) /* an idle connection keeps no larger buffer */
 #define OUT_PAUSE_BYTES ((size_t)4 << 20)
-#define OUT_MAX_BYTES ((size_t)512 << 20)
 #define SWEEP_NS (NS_PER_S / 4)
 #define LINGER_NS NS_PER_S
 #define TURN_BYTES ((size_t)64 << 20) /* a turn that has parsed so much takes no more requests */
@@ -59,6 +58,7 @@ static void list_append(struct serve_loop *l, struct conn *c)
 
 static void conn_free(struct conn *c)
 {
+    http2_session_free(c->h2);
     buf_done(&c->in);
     buf_done(&c->out);
     mem_free(c);
@@ -81,6 +81,8 @@ void conn_close(struct conn *c)
     counter_add(&l->counters.connections_open, (uint64_t)-1);
     c->gone = true;
     offloads_abandon(c);
+    if (c->h2)
+        h2_end(c);
     if (!c->away)
         conn_free(c);
 }
@@ -125,88 +127,6 @@ void conn_back(struct conn *c)
 
 /* --- Writing ---------------------------------------------------------------------------------- */
 
-static str date_line(struct serve_loop *l)
-{
-    int64_t second = l->wall_ns / NS_PER_S;
-
-    if (second != l->date_s) {
-        http1_date_line(l->wall_ns, l->date_line);
-        l->date_s = second;
-    }
-    return (str){l->date_line, HTTP1_DATE_LINE_BYTES};
-}
-
-static size_t add(char *to, size_t at, str s)
-{
-    memcpy(to + at, s.p, s.n);
-    return at + s.n;
-}
-
-/* A request id is echoed in a header only where it is plain enough to be one. */
-static bool is_header_text(str s)
-{
-    for (size_t i = 0; i < s.n; i++)
-        if (s.p[i] < 0x21 || s.p[i] > 0x7e)
-            return false;
-    return s.n > 0 && s.n <= REQUEST_ID_MAX;
-}
-
-void conn_write_response(struct conn *c, int status, const char *content_type, str request_id,
-                         size_t json_bytes, bool keep_alive, str body)
-{
-    char extra[HTTP1_DATE_LINE_BYTES + 192];
-    size_t n = add(extra, 0, date_line(c->l));
-
-    if (is_header_text(request_id)) {
-        n = add(extra, n, S("X-Request-Id: "));
-        n = add(extra, n, request_id);
-        n = add(extra, n, S("\r\n"));
-    }
-    if (json_bytes)
-        n += (size_t)snprintf(extra + n, sizeof(extra) - n,
-                              "Inference-Header-Content-Length: %zu\r\n", json_bytes);
-    if (status == 503 || status == 429)
-        n = add(extra, n, S("Retry-After: 1\r\n"));
-    keep_alive = keep_alive && !c->closing && !c->l->draining;
-    http1_write_head(&c->out, status, str_of(content_type), body.n, keep_alive, (str){extra, n});
-    buf_add_str(&c->out, body);
-    if (!keep_alive)
-        c->closing = true;
-}
-
-struct buf *answer_begin(struct conn *c)
-{
-    buf_clear(&c->l->body);
-    return &c->l->body;
-}
-
-void conn_answer(struct conn *c, int status, const char *content_type, str body)
-{
-    AUTO(buf_done) struct buf copy = {0};
-
-    if (c->pending) { /* earlier requests first; their answers use the scratch buffer too */
-        buf_init(&copy, OUT_MAX_BYTES);
-        buf_add_str(&copy, body);
-        body = buf_str(&copy);
-        turn_flush(c->l);
-    }
-    conn_write_response(c, status, content_type, http1_known(&c->req->fields, HTTP1_F_X_REQUEST_ID),
-                        0, c->req->keep_alive, body);
-    if (c->req->method == HTTP1_M_HEAD && !c->out.overflowed)
-        c->out.n -= body.n; /* the head says how long it would be */
-}
-
-void conn_answer_error(struct conn *c, const struct err *e)
-{
-    struct buf *to;
-
-    if (c->pending)
-        turn_flush(c->l);
-    to = answer_begin(c);
-    infer_error_write(to, e);
-    conn_answer(c, code_http_status(e->code), "application/json", buf_str(to));
-}
-
 void conn_hold(struct conn *c, uint64_t position)
 {
     if (!c->hold_position) {
@@ -215,6 +135,17 @@ void conn_hold(struct conn *c, uint64_t position)
         __atomic_add_fetch(&c->l->held, 1, __ATOMIC_RELAXED);
     }
     c->hold_position = position;
+}
+
+/* The connection is to be closed without another byte. */
+static void drop_output(struct conn *c)
+{
+    c->closing = c->ended = true;
+    if (c->hold_position)
+        __atomic_sub_fetch(&c->l->held, 1, __ATOMIC_RELAXED);
+    c->hold_position = 0;
+    buf_clear(&c->out);
+    c->sent = 0;
 }
 
 /* True while answers must wait for the disk. What a later record meets, an earlier one may have
@@ -231,19 +162,37 @@ RUNS_ON(on_loop) static bool is_held(struct conn *c)
     lost |= record_ring_fate(c->l->ring, c->hold_position) == RECORD_LOST;
     c->hold_position = 0;
     __atomic_sub_fetch(&c->l->held, 1, __ATOMIC_RELAXED);
+    if (lost && c->h2) { /* frames of other streams lie between: none of it goes out */
+        drop_output(c);
+        return true;
+    }
     if (lost) { /* the answers were never seen: they are taken back */
         c->out.n = c->hold_from;
-        conn_write_response(c, 503, "application/json", STR_NULL, 0, false,
-                            S("{\"error\":\"the record of the answer could not be stored: the "
-                              "disk refused it\",\"code\":\"UNAVAILABLE\"}"));
+        conn_respond(c, &(struct answer){
+                            .status = 503,
+                            .content_type = "application/json",
+                            .body = S("{\"error\":\"the record of the answer could not be stored: "
+                                      "the disk refused it\",\"code\":\"UNAVAILABLE\"}")});
     }
     return false;
+}
+
+/* True when there is something to send; takes it out of the streams, piece by piece. */
+RUNS_ON(on_loop) static bool has_output(struct conn *c)
+{
+    if (c->sent == c->out.n) {
+        buf_clear(&c->out);
+        c->sent = 0;
+        if (c->h2 && !c->hold_position)
+            (void)http2_send(c->h2, &c->out);
+    }
+    return c->sent < c->out.n && !is_held(c);
 }
 
 /* Sends what there is. False when the connection is broken. */
 RUNS_ON(on_loop) static bool conn_send(struct conn *c)
 {
-    while (c->sent < c->out.n && !is_held(c)) {
+    while (has_output(c)) {
         ssize_t n = c->tls
                         ? tls_send(c->tls, c->out.p + c->sent, c->out.n - c->sent)
                         : send(c->watch.fd, c->out.p + c->sent, c->out.n - c->sent, MSG_NOSIGNAL);
@@ -256,10 +205,6 @@ RUNS_ON(on_loop) static bool conn_send(struct conn *c)
             return false;
         c->sent += (size_t)n;
         counter_add(&c->l->counters.bytes_out, (uint64_t)n);
-    }
-    if (c->sent == c->out.n) {
-        buf_clear(&c->out);
-        c->sent = 0;
     }
     return true;
 }
@@ -330,9 +275,26 @@ RUNS_ON(on_loop) static void expect(struct conn *c)
     buf_add_str(&c->out, HTTP1_CONTINUE);
 }
 
+/* What the first bytes are. False: too few to tell. */
+RUNS_ON(on_loop) static bool greet(struct conn *c)
+{
+    int preface = c->tls ? tls_chose_http2(c->tls) : http1_is_h2_preface(c->in.p, c->in.n);
+
+    if (preface < 0)
+        return false;
+    c->greeted = true;
+    if (preface && !h2_start(c))
+        c->closing = true;
+    return true;
+}
+
 /* Takes the complete requests out of the buffer. */
 RUNS_ON(on_loop) static void conn_parse(struct conn *c)
 {
+    if (c->h2) {
+        h2_take(c);
+        return;
+    }
     while (c->parsed < c->in.n && !c->closing && !c->away) {
         size_t n = c->in.n - c->parsed;
         enum http1_event event;
@@ -362,17 +324,6 @@ RUNS_ON(on_loop) static void conn_parse(struct conn *c)
         c->parsed += c->parser.consumed;
         http1_parser_init(&c->parser, &c->parser.limits);
     }
-}
-
-/* The connection is to be closed without another byte. */
-static void drop_output(struct conn *c)
-{
-    c->closing = c->ended = true;
-    if (c->hold_position)
-        __atomic_sub_fetch(&c->l->held, 1, __ATOMIC_RELAXED);
-    c->hold_position = 0;
-    buf_clear(&c->out);
-    c->sent = 0;
 }
 
 /* Throws away what a peer still sends after its last answer. */
@@ -427,7 +378,7 @@ static void conn_event(struct loop *loop, struct loop_fd *w, uint32_t events)
         discard(c);
     if (c->closing)
         return;
-    if (c->away) { /* its buffer is in use until a crew is done */
+    if (c->away && !c->h2) { /* its buffer is in use until a crew is done */
         c->unread = true;
         if (events & (EPOLLHUP | EPOLLERR))
             drop_output(c);
@@ -443,6 +394,8 @@ static void conn_event(struct loop *loop, struct loop_fd *w, uint32_t events)
         drop_output(c);
         return;
     }
+    if (!c->greeted && c->in.n && !greet(c))
+        return;
     conn_parse(c);
     if (c->ended && !c->paused && !c->unread && !c->away)
         c->closing = true; /* a half-closed peer still gets its answers */
@@ -535,7 +488,7 @@ static void resume(struct conn *c)
         c->paused = false;
         c->unread = true;
     }
-    if (c->unread && !c->paused && !c->away) {
+    if (c->unread && !c->paused && (!c->away || c->h2)) {
         c->unread = false;
         loop_defer(c->l->loop, &c->more);
     }
@@ -546,12 +499,14 @@ RUNS_ON(on_loop) static void conn_settle(struct conn *c)
     bool ok;
 
     ASSERT(!c->pending);
-    if (!c->away)
+    if (!c->away && !c->h2)
         compact(c);
     if (c->out.overflowed) /* half an answer is worse than none */
         drop_output(c);
     ok = conn_send(c);
-    if (c->drained && !c->in.n && c->sent == c->out.n)
+    if (c->h2 && http2_is_done(c->h2))
+        c->closing = true;
+    if (c->drained && !c->h2 && !c->in.n && c->sent == c->out.n)
         c->closing = true;
     if (ok && c->closing && c->sent == c->out.n && !c->ended && !c->lingering)
         linger(c);
@@ -614,6 +569,8 @@ void conns_drain(struct loop *loop, struct loop_task *t)
     ROLE_ASSERT(on_loop);
     for (struct conn *c = l->conns_first; c; c = c->next) {
         c->drained = true;
+        if (c->h2)
+            http2_goaway(c->h2, true);
         conn_event(loop, &c->watch, EPOLLIN);
     }
 }
@@ -632,9 +589,10 @@ static void sweep_one(struct conn *c, const struct gateway_config *cfg, int64_t 
         return;
     } else if (c->request_ns && now_ns - c->request_ns > cfg->request_timeout_ns && !c->closing) {
         touch(c);
-        conn_write_response(c, 408, "application/json", STR_NULL, 0, false,
-                            S("{\"error\":\"the request did not arrive in time\","
-                              "\"code\":\"DEADLINE_EXCEEDED\"}"));
+        conn_respond(c, &(struct answer){.status = 408,
+                                         .content_type = "application/json",
+                                         .body = S("{\"error\":\"the request did not arrive in "
+                                                   "time\",\"code\":\"DEADLINE_EXCEEDED\"}")});
     } else if (now_ns - c->active_ns > cfg->idle_timeout_ns) {
         touch(c);
         drop_output(c);
@@ -650,6 +608,8 @@ void conns_sweep(struct loop *loop, struct loop_timer *t)
     ROLE_ASSERT(on_loop);
     for (struct conn *c = l->conns_first, *next; c; c = next) {
         next = c->next;
+        if (c->h2)
+            h2_sweep(c, now_ns);
         sweep_one(c, cfg, now_ns);
     }
     loop_timer_set(loop, t, now_ns + SWEEP_NS);

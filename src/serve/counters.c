@@ -66,19 +66,38 @@ struct counter_series *counters_series(str endpoint, str version, str arm, uint3
     return s;
 }
 
-void counters_request(struct counters *c, enum request_end end, uint64_t rows, uint64_t latency_us)
+static void observe(struct counters *c, enum request_part part, uint64_t us)
 {
     uint32_t b = 0;
 
-    while (latency_us > buckets[b].upto_us)
+    while (us > buckets[b].upto_us)
         b++;
-    counter_add(&c->ends[end], 1);
-    counter_add(&c->rows, rows);
-    counter_add(&c->latency_us_sum, latency_us);
-    counter_add(&c->latency_buckets[b], 1);
+    counter_add(&c->parts[part].us_sum, us);
+    counter_add(&c->parts[part].buckets[b], 1);
 }
 
-static void sum(const struct counter_series *s, struct counters *total)
+void counters_request(struct counters *c, enum request_end end, uint64_t rows, uint64_t total_us,
+                      uint64_t compute_us)
+{
+    counter_add(&c->ends[end], 1);
+    counter_add(&c->rows, rows);
+    observe(c, PART_TOTAL, total_us);
+    if (!compute_us)
+        return;
+    observe(c, PART_COMPUTE, compute_us);
+    observe(c, PART_QUEUE, total_us - MIN(compute_us, total_us));
+}
+
+uint64_t counters_failed(const struct counters *c)
+{
+    uint64_t n = 0;
+
+    for (int end = 0; end < END_COUNT; end++)
+        n += end == END_OK ? 0 : c->ends[end];
+    return n;
+}
+
+void counters_sum(const struct counter_series *s, struct counters *total)
 {
     const size_t words = sizeof(struct counters) / sizeof(uint64_t);
     uint64_t *to = (uint64_t *)total;
@@ -104,21 +123,32 @@ static void write_head(struct buf *to, const char *name, const char *type, const
     buf_printf(to, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
 }
 
+static const struct {
+    const char *name, *help;
+} part_metrics[PART_COUNT] = {
+    [PART_TOTAL] = {"weir_request_duration_seconds",
+                    "From the arrival of the request in this process to its answer."},
+    [PART_QUEUE] = {"weir_queue_duration_seconds",
+                    "Of that, reading the request and waiting for the run."},
+    [PART_COMPUTE] = {"weir_compute_duration_seconds", "The run that the request was part of."},
+};
+
 static void write_histogram(struct buf *to, const struct counter_series *s,
-                            const struct counters *c)
+                            const struct counters *c, enum request_part part)
 {
+    const char *name = part_metrics[part].name;
     uint64_t cumulative = 0;
 
     for (uint32_t b = 0; b < COUNTERS_BUCKETS; b++) {
-        cumulative += c->latency_buckets[b];
-        buf_add_str(to, S("weir_request_duration_seconds_bucket"));
+        cumulative += c->parts[part].buckets[b];
+        buf_printf(to, "%s_bucket", name);
         write_labels(to, s);
         buf_printf(to, ",le=\"%s\"} %llu\n", buckets[b].le, (unsigned long long)cumulative);
     }
-    buf_add_str(to, S("weir_request_duration_seconds_sum"));
+    buf_printf(to, "%s_sum", name);
     write_labels(to, s);
-    buf_printf(to, "} %.6f\n", (double)c->latency_us_sum / 1e6);
-    buf_add_str(to, S("weir_request_duration_seconds_count"));
+    buf_printf(to, "} %.6f\n", (double)c->parts[part].us_sum / 1e6);
+    buf_printf(to, "%s_count", name);
     write_labels(to, s);
     buf_printf(to, "} %llu\n", (unsigned long long)cumulative);
 }
@@ -138,7 +168,7 @@ void counters_write_metrics(struct buf *to)
 
     write_head(to, "weir_requests_total", "counter", "Requests to an endpoint by how they ended.");
     for (uint32_t i = 0; i < n; i++) {
-        sum(series[i], &c);
+        counters_sum(series[i], &c);
         for (uint32_t end = 0; end < END_COUNT; end++) {
             buf_add_str(to, S("weir_requests_total"));
             write_labels(to, series[i]);
@@ -148,19 +178,20 @@ void counters_write_metrics(struct buf *to)
     }
     write_head(to, "weir_rows_total", "counter", "Rows scored.");
     for (uint32_t i = 0; i < n; i++) {
-        sum(series[i], &c);
+        counters_sum(series[i], &c);
         write_counter(to, "weir_rows_total", series[i], c.rows);
     }
     write_head(to, "weir_shadow_skipped_total", "counter",
                "Shadow copies that were left out because the shadow queue was full.");
     for (uint32_t i = 0; i < n; i++) {
-        sum(series[i], &c);
+        counters_sum(series[i], &c);
         write_counter(to, "weir_shadow_skipped_total", series[i], c.shadow_skipped);
     }
-    write_head(to, "weir_request_duration_seconds", "histogram",
-               "From the arrival of the request in this process to its answer.");
-    for (uint32_t i = 0; i < n; i++) {
-        sum(series[i], &c);
-        write_histogram(to, series[i], &c);
+    for (int part = 0; part < PART_COUNT; part++) {
+        write_head(to, part_metrics[part].name, "histogram", part_metrics[part].help);
+        for (uint32_t i = 0; i < n; i++) {
+            counters_sum(series[i], &c);
+            write_histogram(to, series[i], &c, (enum request_part)part);
+        }
     }
 }

@@ -21,12 +21,23 @@ enum request_end {
     END_COUNT
 };
 
+/* Where the time of a request went. */
+enum request_part {
+    PART_TOTAL,   /* from its arrival in this process to its answer */
+    PART_QUEUE,   /* of that, what it waited and was read for */
+    PART_COMPUTE, /* the run that it was part of */
+    PART_COUNT
+};
+
 struct counters {
     _Alignas(64) uint64_t ends[END_COUNT];
     uint64_t rows;
-    uint64_t latency_us_sum;
-    uint64_t latency_buckets[COUNTERS_BUCKETS]; /* not cumulative */
-    uint64_t shadow_skipped;                    /* copies that found the shadow queue full */
+    struct {
+        uint64_t us_sum;
+        uint64_t buckets[COUNTERS_BUCKETS]; /* not cumulative */
+    } parts[PART_COUNT];
+    uint64_t last_ms;        /* wall clock of the last one that ran */
+    uint64_t shadow_skipped; /* copies that found the shadow queue full */
 };
 
 struct counter_series {
@@ -43,8 +54,18 @@ static inline void counter_add(uint64_t *counter, uint64_t n)
     __atomic_store_n(counter, *counter + n, __ATOMIC_RELAXED); /* one writer: its loop */
 }
 
-/* Counts one finished request. Called by the loop that owns the row. */
-void counters_request(struct counters *c, enum request_end end, uint64_t rows, uint64_t latency_us);
+static inline void counter_set(uint64_t *counter, uint64_t v)
+{
+    __atomic_store_n(counter, v, __ATOMIC_RELAXED);
+}
+
+/* Counts one finished request; compute_us is 0 for one that did not run. Called by the loop that
+ * owns the row. */
+void counters_request(struct counters *c, enum request_end end, uint64_t rows, uint64_t total_us,
+                      uint64_t compute_us);
+uint64_t counters_failed(const struct counters *c); /* that ended in any way but well */
+/* The numbers of all loops together. */
+void counters_sum(const struct counter_series *s, struct counters *ret_total);
 
 /* Process-wide figures that belong to no endpoint: one row for each loop. */
 struct loop_counters {

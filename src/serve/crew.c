@@ -111,6 +111,7 @@ bool crew_submit(struct crew *c, struct crew_job *j)
     j->rc = 0;
     j->outputs = NULL;
     j->batch_rows = 0;
+    j->begun_ns = 0;
     __atomic_add_fetch(&c->waiting_rows, j->rows, __ATOMIC_RELAXED);
     if (queue_put(c, j)) {
         sem_post(&c->filled);

@@ -151,6 +151,7 @@ static NODISCARD int loop_prepare(struct gateway *gw, struct serve_loop *l, stru
     arena_init(&l->turn, 0); /* bounded by how many requests a turn takes */
     arena_init(&l->document, DOCUMENT_BYTES);
     buf_init(&l->body, BODY_BYTES);
+    buf_init(&l->unfolded, BODY_BYTES);
     random_bytes(&seed, sizeof(seed));
     rng_seed(&l->rng, seed);
     TRY(loop_new(&l->loop, e));
@@ -214,6 +215,8 @@ static void loop_done(struct serve_loop *l)
     arena_done(&l->turn);
     arena_done(&l->document);
     buf_done(&l->body);
+    buf_done(&l->unfolded);
+    coder_free(l->coder);
 }
 
 /* --- Life ---------------------------------------------------------------------------------------

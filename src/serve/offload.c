@@ -24,6 +24,7 @@
 
 struct offload {
     struct crew_job job;
+    struct stream_owner owner; /* of its stream, if it has one */
     struct exchange x;
     struct conn *conn; /* frozen until this is back */
     struct serve_loop *l;
@@ -34,6 +35,7 @@ struct offload {
 };
 
 static void on_late(struct loop *loop, struct loop_timer *t);
+static void on_closed(struct stream_owner *o);
 
 /* --- Memory -------------------------------------------------------------------------------------
  */
@@ -51,6 +53,7 @@ static struct offload *offload_get(struct serve_loop *l)
     off = mem_zalloc(sizeof(*off));
     off->l = l;
     off->late.fn = on_late;
+    off->owner.closed = on_closed;
     arena_init(&off->arena, 0); /* bounded by what a slot holds and a body can say */
     return off;
 }
@@ -183,15 +186,30 @@ int offload_commit(struct serve_loop *l, struct exchange *x, uint32_t rows, str 
     off->plan = served_plan_ref(l->plan);
     loop_timer_set(l->loop, &off->late, x->deadline_ns);
     offload_link(off);
+    if (x->stream && x->stream->owner == &exchange_in_turn)
+        x->stream->owner = &off->owner;
     return 0;
 }
 
 /* --- And back -----------------------------------------------------------------------------------
  */
 
-static uint64_t latency_us(const struct exchange *x, int64_t now_ns)
+/* The peer has reset the stream. It is let go of when the job is back, by its answer. */
+static void on_closed(struct stream_owner *o)
 {
-    return (uint64_t)(MAX(now_ns - x->arrival_ns, (int64_t)0) / NS_PER_US);
+    struct offload *off = CONTAINER_OF(o, struct offload, owner);
+
+    crew_abandon(off->x.version->model->crew, &off->job);
+}
+
+static struct exchange_times times(const struct offload *off, int64_t now_ns)
+{
+    const struct crew_job *j = &off->job;
+    int64_t total_ns = MAX(now_ns - off->x.arrival_ns, (int64_t)0);
+    int64_t compute_ns = j->begun_ns ? MAX(j->ended_ns - j->begun_ns, (int64_t)0) : 0;
+
+    return (struct exchange_times){(uint64_t)(total_ns / NS_PER_US),
+                                   (uint64_t)(compute_ns / NS_PER_US)};
 }
 
 static NODISCARD int too_late(const struct exchange *x, struct err *e)
@@ -207,6 +225,8 @@ static void on_late(struct loop *loop, struct loop_timer *t)
     struct crew *crew = off->x.version->model->crew;
     struct exchange *x = &off->x;
     int64_t now_ns = loop_now_ns(loop);
+    /* the worker may still be writing its own times */
+    struct exchange_times took = {(uint64_t)((now_ns - x->arrival_ns) / NS_PER_US), 0};
     struct err e;
 
     ROLE_ASSERT(on_loop);
@@ -220,7 +240,7 @@ static void on_late(struct loop *loop, struct loop_timer *t)
         x->conn = NULL;
     else
         conn_touch(off->conn);
-    exchange_answer(off->l, x, too_late(x, &e), &e, NULL, NULL, latency_us(x, now_ns));
+    exchange_answer(off->l, x, too_late(x, &e), &e, NULL, NULL, &took);
     x->conn = NULL;
     loop_timer_set(loop, &off->late, now_ns + STUCK_NS);
 }
@@ -229,6 +249,7 @@ static void answer(struct serve_loop *l, struct offload *off)
 {
     struct crew_job *j = &off->job;
     struct exchange *x = &off->x;
+    struct exchange_times t = times(off, j->ended_ns);
     int rc = j->rc;
 
     if (!rc && j->ended_ns > x->deadline_ns)
@@ -237,7 +258,7 @@ static void answer(struct serve_loop *l, struct offload *off)
         x->conn = NULL;
     else
         conn_touch(off->conn);
-    exchange_answer(l, x, rc, &j->e, j->inputs, rc ? NULL : j->outputs, latency_us(x, j->ended_ns));
+    exchange_answer(l, x, rc, &j->e, j->inputs, rc ? NULL : j->outputs, &t);
 }
 
 void offload_returned(struct loop *loop, struct mailbox *mb, struct mail *m)

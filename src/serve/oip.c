@@ -27,8 +27,6 @@ static NODISCARD int write_infer(struct serve_loop *l, struct exchange *x,
     return 0;
 }
 
-static const struct exchange_form oip_form = {"oip", write_infer};
-
 /* Splits the body by Inference-Header-Content-Length, when there is one. */
 static NODISCARD int split_body(struct conn *c, str body, str *ret_json, str *ret_raw,
                                 bool *ret_all_raw, struct err *e)
@@ -89,9 +87,8 @@ static void apply_timeout(struct exchange *x, str parameters)
         x->deadline_ns = x->arrival_ns + timeout_us * NS_PER_US;
 }
 
-RUNS_ON(on_loop)
-static NODISCARD int infer(struct conn *c, struct served_endpoint *ep, struct served_version *named,
-                           str body, struct err *e)
+int oip_exchange(struct conn *c, struct served_endpoint *ep, struct served_version *named,
+                 const struct oip_form *form, str body, struct err *e)
 {
     struct served_version *into = named ? named : ep->champion;
     struct infer_request *request;
@@ -101,12 +98,13 @@ static NODISCARD int infer(struct conn *c, struct served_endpoint *ep, struct se
     int rc;
 
     request = arena_alloc(a, sizeof(*request));
-    x->form = &oip_form;
+    x->form = form->exchange;
     x->form_state = request;
+    x->form_owner = form->owner;
     x->version = named;
     rc = body_check(ep, body, e);
     if (!rc)
-        rc = read_infer(c, ep, inputs, body, a, request, e);
+        rc = form->read(c, ep, inputs, exchange_body(c->l, x, body), a, request, e);
     if (!rc && request->rows > (int64_t)ep->plan.rows_max)
         rc = FAIL(e, RESOURCE_EXHAUSTED,
                   "%lld rows, endpoint '" STR_F "' takes at most %u in a request",
@@ -116,6 +114,8 @@ static NODISCARD int infer(struct conn *c, struct served_endpoint *ep, struct se
     if (!rc) {
         exchange_identify(c, x, request->id, STR_NULL);
         apply_timeout(x, request->parameters);
+        if (form->timeout_ns >= 0)
+            x->deadline_ns = MIN(x->deadline_ns, x->arrival_ns + form->timeout_ns);
         rc = turn_commit(c->l, x, into, ep->batched ? (uint32_t)request->rows : 1,
                          sticky_key(c, x, request->parameters), e);
     }
@@ -124,10 +124,13 @@ static NODISCARD int infer(struct conn *c, struct served_endpoint *ep, struct se
     return rc;
 }
 
+static const struct exchange_form rest_exchange = {"oip", exchange_respond, write_infer};
+static const struct oip_form rest_form = {
+    .exchange = &rest_exchange, .read = read_infer, .timeout_ns = -1};
+
 /* The endpoint of a path and, where the path names one, its version; else answered, and NULL. */
-RUNS_ON(on_loop)
-static struct served_endpoint *find(struct conn *c, const struct route_match *m,
-                                    struct served_version **ret_version)
+struct served_endpoint *oip_find(struct conn *c, const struct route_match *m,
+                                 struct served_version **ret_version)
 {
     struct served_endpoint *ep = route_endpoint(c, m->model);
     struct err e;
@@ -137,7 +140,7 @@ static struct served_endpoint *find(struct conn *c, const struct route_match *m,
         return ep;
     (void)FAIL(&e, NOT_FOUND, "Request for unknown model: '" STR_F "' has no version " STR_F,
                STR_A(m->model), STR_A(str_take(m->version, 32)));
-    if (c->req->method == HTTP1_M_POST)
+    if (c->req->method == HTTP1_M_POST && !c->call)
         exchange_refuse(c, ep, &e, NULL, STR_NULL);
     else
         conn_answer_error(c, &e);
@@ -148,14 +151,19 @@ void oip_infer(struct conn *c, const struct route_match *m, str body)
 {
     ROLE_ASSERT(on_loop);
     struct served_version *named;
-    struct served_endpoint *ep = find(c, m, &named);
+    struct served_endpoint *ep = oip_find(c, m, &named);
     struct err e;
 
     if (!ep)
         return;
-    if (infer(c, ep, named, body, &e))
+    if (oip_exchange(c, ep, named, &rest_form, body, &e))
         exchange_refuse(c, ep, &e, NULL, STR_NULL);
 }
+
+const str oip_extensions[] = {S_INIT("binary_tensor_data"), S_INIT("classification"),
+                              S_INIT("parameters"),         S_INIT("statistics"),
+                              S_INIT("model_repository"),   S_INIT("model_configuration")};
+const uint32_t oip_extension_count = ARRAY_LEN(oip_extensions);
 
 /* --- Metadata --------------------------------------------------------------------------------- */
 
@@ -170,9 +178,8 @@ void oip_server(struct conn *c, const struct route_match *m, str body)
     jo_kstr(&o, S("version"), S(WEIR_VERSION));
     jo_key(&o, S("extensions"));
     jo_array(&o);
-    jo_str(&o, S("binary_tensor_data"));
-    jo_str(&o, S("classification"));
-    jo_str(&o, S("parameters"));
+    for (uint32_t i = 0; i < oip_extension_count; i++)
+        jo_str(&o, oip_extensions[i]);
     jo_array_end(&o);
     answer_object_end(c, &o, 200, "application/json");
 }
@@ -215,7 +222,7 @@ void oip_metadata(struct conn *c, const struct route_match *m, str body)
 {
     ROLE_ASSERT(on_loop);
     struct served_version *named;
-    struct served_endpoint *ep = find(c, m, &named);
+    struct served_endpoint *ep = oip_find(c, m, &named);
     struct json_out o;
 
     (void)body;
@@ -238,7 +245,7 @@ void oip_ready(struct conn *c, const struct route_match *m, str body)
 {
     ROLE_ASSERT(on_loop);
     struct served_version *named;
-    struct served_endpoint *ep = find(c, m, &named);
+    struct served_endpoint *ep = oip_find(c, m, &named);
     struct json_out o;
 
     (void)body;

@@ -98,7 +98,7 @@ static NODISCARD int write_predict(struct serve_loop *l, struct exchange *x,
     return body->overflowed ? FAIL(e, RESOURCE_EXHAUSTED, "the answer is too large") : 0;
 }
 
-static const struct exchange_form predict_form = {"predict", write_predict};
+static const struct exchange_form predict_form = {"predict", exchange_respond, write_predict};
 
 static str sticky_key(struct conn *c, const struct served_endpoint *ep,
                       const struct fields_request *request)
@@ -130,7 +130,8 @@ static NODISCARD int predict(struct conn *c, struct served_endpoint *ep, str bod
     x->form_state = request;
     rc = body_check(ep, body, e);
     if (!rc)
-        rc = fields_request_read(body, &ep->fields, inputs, ep->plan.rows_max, a, request, e);
+        rc = fields_request_read(exchange_body(c->l, x, body), &ep->fields, inputs,
+                                 ep->plan.rows_max, a, request, e);
     if (!rc && request->rows < 1)
         rc = FAIL(e, INVALID_ARGUMENT, "the request has no rows");
     if (!rc) {

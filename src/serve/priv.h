@@ -19,7 +19,8 @@
 #include "serve/crew.h"
 #include "serve/gateway.h"
 #include "serve/served.h"
-#include "wire/http1.h"
+#include "wire/grpc.h"
+#include "wire/http2.h"
 
 #define EXCHANGES_MAX 1024  /* in one turn of one loop; then the turn is flushed early */
 #define LANES_DIRTY_MAX 256 /* models used in one turn */
@@ -28,22 +29,47 @@
 struct serve_loop;
 struct exchange;
 struct offload;
+struct route_match;
+struct grpc_stream;
+
+#define OUT_MAX_BYTES ((size_t)512 << 20) /* of answers that wait in a connection */
+
+/* An answer, whatever carries it. */
+struct answer {
+    struct http2_stream *stream; /* NULL: HTTP/1.1 */
+    int status;
+    const char *content_type;
+    str request_id;
+    size_t json_bytes; /* > 0: raw tensors follow this much JSON */
+    bool keep_alive;   /* HTTP/1.1 */
+    str body;
+};
+
+/* What http2_stream.owner points to: who works for it, and hears when its peer is gone. */
+struct stream_owner {
+    void (*closed)(struct stream_owner *o);
+};
 
 /* How the answer to an exchange is written: one for each protocol form. */
 struct exchange_form {
     const char *name;
+    /* Hands the answer, or the error that rc and e are, to who waits for it. `body` is what write
+     * made, or the JSON of the error. */
+    void (*respond)(struct exchange *x, int rc, const struct err *e, str body);
     /* Writes the body of the answer of `x` from `outputs` (its own rows only). */
     NODISCARD int (*write)(struct serve_loop *l, struct exchange *x, const struct tensor *outputs,
                            struct buf *body, struct err *e);
 };
 
 struct exchange {
-    struct conn *conn;   /* NULL: nobody waits any more */
-    struct offload *off; /* it runs in a crew (offload.c); NULL: in the turn */
+    struct conn *conn;           /* NULL: nobody waits any more */
+    struct http2_stream *stream; /* NULL: HTTP/1.1 */
+    struct offload *off;         /* it runs in a crew (offload.c); NULL: in the turn */
     struct served_endpoint *ep;
     struct served_version *version;
     const struct exchange_form *form;
     void *form_state;      /* of exchange_arena() */
+    void *form_owner;      /* of the form */
     uint32_t row_at, rows; /* in the lane of the version */
     int64_t arrival_ns;    /* monotonic */
     int64_t wall_ns;
@@ -85,7 +111,13 @@ struct conn {
     size_t parsed;          /* bytes of `in` that belong to requests already taken */
     struct http1_parser parser;
     struct http1_request own_req;
-    const struct http1_request *req; /* the request at hand */
+    const struct http1_request *req; /* the request at hand, */
+    struct http2_stream *stream;     /* its stream (NULL on HTTP/1.1, and once it is answered), */
+    const struct grpc_call *call;    /* and what it calls, if it is gRPC */
+    struct http2_session *h2;        /* owned; NULL: HTTP/1.1 */
+    bool greeted;                    /* the protocol is known */
+    struct grpc_stream *streaming;   /* calls of it that stream */
+    int64_t ticked_ns, moved_ns;     /* http2_tick; when the peer last took something */
     struct loop_task more;           /* goes on reading in the next turn */
     struct buf in, out;
     size_t sent; /* bytes of `out` already written */
@@ -106,6 +138,8 @@ struct serve_loop {
     struct loop_timer sweep;  /* idle and slow connections */
     struct served_plan *plan; /* what this loop serves; NULL before the first plan */
     struct arena turn;        /* reset when a turn ends */
+    struct coder *coder;      /* owned; made when something compressed comes */
+    struct buf unfolded;      /* its output */
     struct arena document;    /* JSON trees (feedback): capped, reset after each */
     struct exchange exchanges[EXCHANGES_MAX];
     uint32_t exchange_count;
@@ -140,7 +174,11 @@ struct serve_loop {
 struct exchange *turn_begin(struct serve_loop *l, struct conn *c, struct served_endpoint *ep,
                             struct served_version *read_into, size_t body_bytes,
                             struct tensor **ret_inputs) RUNS_ON(on_loop);
-/* The fields that every exchange begins with. */
+extern const str oip_extensions[];
+extern const uint32_t oip_extension_count;
+
+extern struct stream_owner exchange_in_turn; /* of a stream whose exchange is in the turn */
+/* The fields that every exchange begins with; takes the stream at hand. */
 void exchange_begin(struct serve_loop *l, struct exchange *x, struct conn *c,
                     struct served_endpoint *ep);
 /* For what belongs to the exchange until it is answered. */
@@ -155,11 +193,18 @@ NODISCARD int turn_commit(struct serve_loop *l, struct exchange *x,
 void turn_flush(struct serve_loop *l) RUNS_ON(on_loop);
 /* True when every output of the lane's last run has one row for each row of input. */
 bool lane_rows_match(const struct lane *lane, uint32_t rows);
+struct exchange_times {
+    uint64_t total_us, compute_us;
+};
 /* Writes and records the answer of x from its own rows of inputs and outputs (or of the error rc,
  * *e), and counts it. */
 void exchange_answer(struct serve_loop *l, struct exchange *x, int rc, struct err *e,
-                     const struct tensor *inputs, const struct tensor *outputs, uint64_t latency_us)
-    RUNS_ON(on_loop);
+                     const struct tensor *inputs, const struct tensor *outputs,
+                     const struct exchange_times *t) RUNS_ON(on_loop);
+/* The respond of forms that are plain HTTP. */
+void exchange_respond(struct exchange *x, int rc, const struct err *e, str body);
+/* The body of a request, for a reader that borrows from it until x is answered. */
+str exchange_body(struct serve_loop *l, struct exchange *x, str body);
 /* The version that answers: the one named, or by weight and key. */
 struct served_version *exchange_route(struct serve_loop *l, const struct exchange *x, str key);
 NODISCARD int exchange_overload(const struct exchange *x, struct err *e); /* UNAVAILABLE */
@@ -185,8 +230,8 @@ void conn_close(struct conn *c) RUNS_ON(on_loop);
  */
 void conn_answer(struct conn *c, int status, const char *content_type, str body) RUNS_ON(on_loop);
 void conn_answer_error(struct conn *c, const struct err *e) RUNS_ON(on_loop); /* OIP form */
-void conn_write_response(struct conn *c, int status, const char *content_type, str request_id,
-                         size_t json_bytes, bool keep_alive, str body) RUNS_ON(on_loop);
+/* An answer of any form, to whom it belongs. A stream is let go of with it. */
+void conn_respond(struct conn *c, const struct answer *a) RUNS_ON(on_loop);
 void conns_turn_end(struct loop *loop, struct loop_hook *h); /* answers, sends, compacts */
 void conns_close_all(struct serve_loop *l) RUNS_ON(on_loop);
 /* Something will be written to c outside of its own events: it is settled when this turn ends. */
@@ -201,6 +246,50 @@ void conns_drain(struct loop *loop,
                  struct loop_task *t); /* the gateway stops: close what is idle */
 void conns_release_held(struct serve_loop *l) RUNS_ON(on_loop);
 void conns_sweep(struct loop *loop, struct loop_timer *t); /* timeouts */
+
+/* --- h2.c: connections that speak HTTP/2 --------------------------------------------------------
+ */
+
+NODISCARD bool h2_start(struct conn *c) RUNS_ON(on_loop); /* false: no memory */
+/* Takes what lies in c->in; requests that are complete are routed. */
+void h2_take(struct conn *c) RUNS_ON(on_loop);
+void h2_end(struct conn *c) RUNS_ON(on_loop); /* the connection closes */
+void h2_sweep(struct conn *c, int64_t now_ns) RUNS_ON(on_loop);
+
+/* --- oip.c: the Open Inference Protocol, in JSON and in protobuf
+ * ---------------------------------- */
+
+struct oip_form {
+    const struct exchange_form *exchange;
+    void *owner;
+    NODISCARD int (*read)(struct conn *c, struct served_endpoint *ep, struct tensor *inputs,
+                          str body, struct arena *a, struct infer_request *request, struct err *e);
+    int64_t timeout_ns; /* of the call; -1: none */
+};
+/* Reads a request for ep into an exchange of this turn or of a crew; on failure nothing is left of
+ * it, and its stream is at hand again. */
+NODISCARD int oip_exchange(struct conn *c, struct served_endpoint *ep, struct served_version *named,
+                           const struct oip_form *form, str body, struct err *e) RUNS_ON(on_loop);
+/* The endpoint of a path and, where the path names one, its version; else answered, and NULL. */
+struct served_endpoint *oip_find(struct conn *c, const struct route_match *m,
+                                 struct served_version **ret_version) RUNS_ON(on_loop);
+
+/* --- grpc.c: calls; grpc_stream.c: calls that stream --------------------------------------------
+ */
+
+void grpc_route(struct conn *c, str body) RUNS_ON(on_loop); /* of a call whose body is complete */
+void grpc_answer_error(struct conn *c, const struct err *e) RUNS_ON(on_loop);
+/* Reads one ModelInferRequest of the call at hand into an exchange of that form; counts it when it
+ * is refused. */
+NODISCARD int grpc_infer(struct conn *c, const struct exchange_form *form, void *owner, str message,
+                         struct err *e) RUNS_ON(on_loop);
+/* A message as it is to be read; it lives as long as the turn. */
+NODISCARD int grpc_unfold(struct conn *c, const struct grpc_message *m, str *ret_message,
+                          struct err *e) RUNS_ON(on_loop);
+
+void grpc_stream_open(struct conn *c, struct http2_stream *st) RUNS_ON(on_loop);
+void grpc_streams_go_on(struct conn *c) RUNS_ON(on_loop);
+void grpc_stream_drop(struct grpc_stream *gs) RUNS_ON(on_loop);
 
 /* --- route.c ---------------------------------------------------------------------------------- */
 
@@ -218,7 +307,10 @@ typedef void (*route_fn)(struct conn *c, const struct route_match *m, str body);
 #include "serve/routes.def"
 #undef ROUTE
 
-/* The endpoint of a request, or an answered error and NULL. */
+/* The endpoint of that name if it can answer: NOT_FOUND, UNAVAILABLE. */
+NODISCARD int endpoint_find(struct conn *c, str name, struct served_endpoint **ret_ep,
+                            struct err *e) RUNS_ON(on_loop);
+/* The same, or an answered error and NULL. */
 struct served_endpoint *route_endpoint(struct conn *c, str name) RUNS_ON(on_loop);
 /* Sets id, user and deadline of an exchange from headers; `id` and `user` from the body win. */
 void exchange_identify(struct conn *c, struct exchange *x, str id, str user) RUNS_ON(on_loop);
@@ -232,9 +324,22 @@ struct buf *answer_begin(struct conn *c); /* the loop's scratch for a body, empt
 void answer_object(struct conn *c, struct json_out *ret_object);
 void answer_object_end(struct conn *c, struct json_out *o, int status, const char *content_type)
     RUNS_ON(on_loop);
-/* Counts, records and answers a refused request of an endpoint. */
+/* Counts and records a refused request of an endpoint. */
+void exchange_count_refused(struct conn *c, struct served_endpoint *ep, const struct err *e)
+    RUNS_ON(on_loop);
+/* The same, and answers it. */
 void exchange_refuse(struct conn *c, struct served_endpoint *ep, const struct err *e,
                      const char *content_type, str body) RUNS_ON(on_loop);
+
+/* --- repository.c: what clients of Triton ask for ------------------------------------------------
+ */
+
+NODISCARD int repository_check_load(struct conn *c, str model, bool with_config, struct err *e)
+    RUNS_ON(on_loop);
+NODISCARD int repository_refuse_unload(str model, struct err *e);
+NODISCARD int shared_memory_refuse(struct err *e);
+/* True when every endpoint can answer; else the first that cannot, if there is a plan. */
+bool plan_is_ready(const struct served_plan *plan, const struct served_endpoint **ret_missing);
 
 /* --- reading.c: what the outputs of a row mean --------------------------------------------------
  */

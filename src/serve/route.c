@@ -67,7 +67,7 @@ RUNS_ON(on_loop) static void not_found(struct conn *c, bool other_method)
                    STR_A(str_take(c->req->method_text, 16)));
     else
         (void)FAIL(&e, NOT_FOUND, "no such path: " STR_F, STR_A(str_take(c->req->path, 128)));
-    if (c->pending)
+    if (c->pending && !c->stream)
         turn_flush(c->l);
     infer_error_write(answer_begin(c), &e);
     conn_answer(c, other_method ? 405 : 404, "application/json", buf_str(&c->l->body));
@@ -105,23 +105,31 @@ str header_of(const struct conn *c, str name)
     return http1_field(&c->req->fields, name);
 }
 
-struct served_endpoint *route_endpoint(struct conn *c, str name)
+int endpoint_find(struct conn *c, str name, struct served_endpoint **ret_ep, struct err *e)
 {
     struct served_endpoint *ep = c->l->plan ? served_plan_find(c->l->plan, name) : NULL;
+
+    if (!ep)
+        return FAIL(e, NOT_FOUND, "Request for unknown model: '" STR_F "' is not found",
+                    STR_A(str_take(name, 128)));
+    if (!ep->champion) {
+        counters_request(&ep->unready->rows[c->l->index], END_NOT_READY, 0, 0, 0);
+        return FAIL(e, UNAVAILABLE,
+                    "model '" STR_F "' is not ready: no version is promoted; register a model and "
+                    "promote it",
+                    STR_A(ep->plan.name));
+    }
+    *ret_ep = ep;
+    return 0;
+}
+
+struct served_endpoint *route_endpoint(struct conn *c, str name)
+{
+    struct served_endpoint *ep;
     struct err e;
 
-    if (ep && ep->champion)
+    if (!endpoint_find(c, name, &ep, &e))
         return ep;
-    if (ep)
-        (void)FAIL(&e, UNAVAILABLE,
-                   "model '" STR_F "' is not ready: no version is promoted; register a "
-                   "model and promote it",
-                   STR_A(ep->plan.name));
-    else
-        (void)FAIL(&e, NOT_FOUND, "Request for unknown model: '" STR_F "' is not found",
-                   STR_A(str_take(name, 128)));
-    if (ep)
-        counters_request(&ep->unready->rows[c->l->index], END_NOT_READY, 0, 0);
     conn_answer_error(c, &e);
     return NULL;
 }
@@ -196,8 +204,7 @@ RUNS_ON(on_loop) static void refusal_record(struct conn *c, struct served_endpoi
         (void)record_exchange(l->ring, &x, RECORD_PREDICT, ep->champion, NULL, NULL, status, 0);
 }
 
-void exchange_refuse(struct conn *c, struct served_endpoint *ep, const struct err *e,
-                     const char *content_type, str body)
+void exchange_count_refused(struct conn *c, struct served_endpoint *ep, const struct err *e)
 {
     int status = refusal_status(e);
     uint64_t us = (uint64_t)((time_mono_ns() - c->l->now_ns) / NS_PER_US);
@@ -206,13 +213,21 @@ void exchange_refuse(struct conn *c, struct served_endpoint *ep, const struct er
                      e->code == CODE_UNAVAILABLE ? END_SHED
                      : status < 500              ? END_INVALID
                                                  : END_FAILED,
-                     0, us);
+                     0, us, 0);
     refusal_record(c, ep, status);
+}
+
+void exchange_refuse(struct conn *c, struct served_endpoint *ep, const struct err *e,
+                     const char *content_type, str body)
+{
+    int status = refusal_status(e);
+
+    exchange_count_refused(c, ep, e);
     if (content_type) {
         conn_answer(c, status, content_type, body);
         return;
     }
-    if (c->pending)
+    if (c->pending && !c->stream)
         turn_flush(c->l);
     infer_error_write(answer_begin(c), e);
     conn_answer(c, status, "application/json", buf_str(&c->l->body));

@@ -14,6 +14,7 @@
 #include "serve/counters.h"
 #include "serve/crew.h"
 #include "serve/runtime/runtime.h"
+#include "wire/infer_pb.h"
 #include "wire/tensor_json.h"
 
 /* Rows that a run joins before it is due, besides the largest request. Measured on a hundred trees
@@ -32,6 +33,7 @@ struct lane {
     uint32_t rows;             /* gathered in this turn */
     bool failed;               /* the joint run failed: requests are run one by one */
     uint64_t row_cost_ns;      /* moving average of a row's share of a run */
+    int64_t run_ns;            /* how long the last run took */
     int64_t run_deadline_ns;   /* atomic; 0 when nothing runs */
 };
 
@@ -52,6 +54,7 @@ struct served_version {
     struct served_model *model;         /* a reference */
     const struct record_schema *schema; /* NULL: nothing to record by column */
     struct infer_response_plan response;
+    struct infer_pb_plan response_pb;
     struct counter_series *counters;
     str text;    /* the version number as text */
     uint8_t arm; /* for records: 0 = champion */

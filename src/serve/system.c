@@ -12,23 +12,25 @@ void health_live(struct conn *c, const struct route_match *m, str body)
     conn_answer(c, 200, "application/json", S("{\"live\":true}"));
 }
 
-static const struct served_endpoint *first_unready(const struct served_plan *plan)
+bool plan_is_ready(const struct served_plan *plan, const struct served_endpoint **ret_missing)
 {
-    for (size_t i = 0; i < plan->endpoint_count; i++)
-        if (!plan->endpoints[i]->champion)
-            return plan->endpoints[i];
-    return NULL;
+    for (size_t i = 0; plan && i < plan->endpoint_count; i++)
+        if (!plan->endpoints[i]->champion) {
+            *ret_missing = plan->endpoints[i];
+            return false;
+        }
+    return plan != NULL;
 }
 
 void health_ready(struct conn *c, const struct route_match *m, str body)
 {
     ROLE_ASSERT(on_loop);
     const struct served_plan *plan = c->l->plan;
-    const struct served_endpoint *missing = plan ? first_unready(plan) : NULL;
+    const struct served_endpoint *missing = NULL;
     struct json_out o;
 
     (void)m, (void)body;
-    if (plan && !missing) {
+    if (plan_is_ready(plan, &missing)) {
         conn_answer(c, 200, "application/json", S("{\"ready\":true}"));
         return;
     }

@@ -61,10 +61,20 @@ static bool has_room(struct serve_loop *l, struct served_endpoint *ep)
     return true;
 }
 
+static void nothing_to_stop(struct stream_owner *o)
+{
+    (void)o; /* the answer goes into nothing, and with it the stream */
+}
+
+struct stream_owner exchange_in_turn = {nothing_to_stop};
+
 void exchange_begin(struct serve_loop *l, struct exchange *x, struct conn *c,
                     struct served_endpoint *ep)
 {
     x->conn = c;
+    x->stream = TAKE(c->stream);
+    if (x->stream && !x->stream->owner)
+        x->stream->owner = &exchange_in_turn;
     x->off = NULL;
     x->ep = ep;
     x->version = NULL;
@@ -102,8 +112,28 @@ struct arena *exchange_arena(struct serve_loop *l, struct exchange *x)
     return x->off ? offload_arena(x->off) : &l->turn;
 }
 
+/* HTTP/1.1 keeps its buffer still while a crew works; the body of a stream goes with the next
+ * bytes that come. */
+str exchange_body(struct serve_loop *l, struct exchange *x, str body)
+{
+    return x->off && x->stream ? arena_dup(exchange_arena(l, x), body) : body;
+}
+
+void exchange_respond(struct exchange *x, int rc, const struct err *e, str body)
+{
+    (void)e;
+    conn_respond(x->conn, &(struct answer){.stream = TAKE(x->stream),
+                                           .status = rc ? code_http_status((enum code)rc) : 200,
+                                           .content_type = x->content_type,
+                                           .request_id = {x->id, x->id_bytes},
+                                           .json_bytes = x->json_bytes,
+                                           .keep_alive = x->keep_alive,
+                                           .body = body});
+}
+
 void turn_drop(struct serve_loop *l, struct exchange *x)
 {
+    x->conn->stream = TAKE(x->stream); /* its answer is still to be made */
     if (x->off) {
         offload_drop(l, x);
         return;
@@ -212,7 +242,8 @@ static NODISCARD int lane_run(struct lane *lane, uint32_t rows, int64_t deadline
     __atomic_store_n(&lane->run_deadline_ns, deadline_ns, __ATOMIC_RELEASE);
     rc = runtime_run(lane->slot, lane->slot->model->batched ? rows : 0, deadline_ns, e);
     __atomic_store_n(&lane->run_deadline_ns, 0, __ATOMIC_RELEASE);
-    cost = (time_mono_ns() - start) / MAX(rows, 1u);
+    lane->run_ns = time_mono_ns() - start;
+    cost = lane->run_ns / MAX(rows, 1u);
     lane->row_cost_ns = (lane->row_cost_ns * 7 + (uint64_t)cost) / 8;
     return rc;
 }
@@ -372,22 +403,22 @@ static NODISCARD int exchange_record(struct serve_loop *l, struct exchange *x, i
 }
 
 void exchange_answer(struct serve_loop *l, struct exchange *x, int rc, struct err *e,
-                     const struct tensor *inputs, const struct tensor *outputs, uint64_t latency_us)
+                     const struct tensor *inputs, const struct tensor *outputs,
+                     const struct exchange_times *t)
 {
+    struct counters *count = &x->version->counters->rows[l->index];
     int recorded;
 
     rc = exchange_write(l, x, outputs, rc, e);
-    recorded = exchange_record(l, x, rc, inputs, outputs, latency_us, e);
+    recorded = exchange_record(l, x, rc, inputs, outputs, t->total_us, e);
     if (recorded != rc)
         rc = exchange_write(l, x, NULL, recorded, e);
     if (x->conn)
-        conn_write_response(x->conn, rc ? code_http_status((enum code)rc) : 200, x->content_type,
-                            (str){x->id, x->id_bytes}, x->json_bytes, x->keep_alive,
-                            buf_str(&l->body));
+        x->form->respond(x, rc, e, buf_str(&l->body));
     if (!rc && x->ep->shadow)
         shadow_offer(gateway_shadow(l->gw), l, x, inputs);
-    counters_request(&x->version->counters->rows[l->index], end_of((enum code)rc), x->rows,
-                     latency_us);
+    counters_request(count, end_of((enum code)rc), x->rows, t->total_us, t->compute_us);
+    counter_set(&count->last_ms, (uint64_t)(l->wall_ns / NS_PER_MS));
 }
 
 RUNS_ON(on_loop) static void exchange_finish(struct serve_loop *l, struct exchange *x)
@@ -398,8 +429,10 @@ RUNS_ON(on_loop) static void exchange_finish(struct serve_loop *l, struct exchan
     struct tensor *inputs =
         tensors_from(l, lane->slot, lane->slot->inputs, x->ep->schema.input_count, x->row_at);
 
-    exchange_answer(l, x, rc, &e, inputs, rc ? NULL : outputs_of(l, x, lane),
-                    (uint64_t)((l->ran_ns - x->arrival_ns) / NS_PER_US));
+    struct exchange_times t = {(uint64_t)((l->ran_ns - x->arrival_ns) / NS_PER_US),
+                               (uint64_t)(lane->run_ns / NS_PER_US)};
+
+    exchange_answer(l, x, rc, &e, inputs, rc ? NULL : outputs_of(l, x, lane), &t);
     x->conn->pending--;
 }
 

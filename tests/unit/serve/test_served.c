@@ -90,9 +90,9 @@ static void test_counters(void)
 
     CHECK(s == counters_series(S("cnt"), S("1"), S("champion"), 2));
     CHECK(s != counters_series(S("cnt"), S("2"), S("champion"), 2));
-    counters_request(&s->rows[0], END_OK, 3, 100);
-    counters_request(&s->rows[1], END_OK, 1, 101);
-    counters_request(&s->rows[1], END_DEADLINE, 0, UINT64_MAX);
+    counters_request(&s->rows[0], END_OK, 3, 100, 60);
+    counters_request(&s->rows[1], END_OK, 1, 101, 101);
+    counters_request(&s->rows[1], END_DEADLINE, 0, UINT64_MAX, 0);
     buf_init(&text, 1 << 20);
     counters_write_metrics(&text);
 #define HAS(line) CHECK(strstr(buf_z(&text), line) != NULL)

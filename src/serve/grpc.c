@@ -1,0 +1,457 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The Open Inference Protocol over gRPC. A call is a request of HTTP/2 whose body holds one
+ * message; calls are a table of methods, whose handlers answer with one message, and ModelInfer,
+ * which becomes an exchange as a REST request does and shares its reading, limits and routing.
+ *
+ * A failed call is a head alone with the status; the HTTP status is 200 whatever happens.
+ */
+#include "serve/priv.h"
+
+#include "base/mem.h"
+
+#define MESSAGE_BYTES_MAX ((size_t)256 << 20) /* unfolded; the body was bounded before */
+#define VERSIONS_MAX PLAN_VERSIONS_MAX
+
+#define OIP "inference.GRPCInferenceService"
+#define HEALTH "grpc.health.v1.Health"
+
+typedef void (*grpc_fn)(struct conn *c, str message);
+#define GRPC(service, method, handler, help) static void handler(struct conn *c, str message);
+#include "serve/grpc.def"
+#undef GRPC
+
+static const struct {
+    str service, method;
+    grpc_fn fn;
+} calls[] = {
+#define GRPC(service, method, handler, help) {S_INIT(service), S_INIT(method), handler},
+#include "serve/grpc.def"
+#undef GRPC
+};
+
+/* --- Answers ------------------------------------------------------------------------------------
+ */
+
+static size_t head_fields(struct http1_header fields[1])
+{
+    fields[0] = (struct http1_header){S("content-type"), S("application/grpc")};
+    return 1;
+}
+
+static void finish(struct http2_stream *st, str message)
+{
+    struct http1_header fields[1], trailers[GRPC_TRAILERS_MAX];
+    char text[GRPC_TEXT_BYTES];
+
+    http2_respond_head(st, 200, fields, head_fields(fields));
+    http2_stream_write(st, message);
+    http2_stream_finish(st, trailers, grpc_trailers(NULL, text, trailers));
+    http2_stream_release(st);
+}
+
+static void finish_error(struct http2_stream *st, const struct err *e)
+{
+    struct http1_header fields[1 + GRPC_TRAILERS_MAX];
+    char text[GRPC_TEXT_BYTES];
+    size_t n = head_fields(fields);
+
+    n += grpc_trailers(e, text, fields + n);
+    http2_respond_only(st, 200, fields, n);
+    http2_stream_release(st);
+}
+
+void grpc_answer_error(struct conn *c, const struct err *e)
+{
+    finish_error(TAKE(c->stream), e);
+}
+
+/* The message of an answer is what is appended to the buffer in between. */
+static struct buf *begin(struct conn *c, size_t *ret_began)
+{
+    struct buf *to = answer_begin(c);
+
+    *ret_began = grpc_message_begin(to);
+    return to;
+}
+
+static void end(struct conn *c, size_t began)
+{
+    struct err e;
+
+    if (grpc_message_end(&c->l->body, began, &e))
+        grpc_answer_error(c, &e);
+    else
+        finish(TAKE(c->stream), buf_str(&c->l->body));
+}
+
+/* --- ModelInfer ---------------------------------------------------------------------------------
+ */
+
+static NODISCARD int read_infer(struct conn *c, struct served_endpoint *ep, struct tensor *inputs,
+                                str body, struct arena *a, struct infer_request *request,
+                                struct err *e)
+{
+    (void)c;
+    return infer_pb_request_read(body, &ep->schema, inputs, a, request, e);
+}
+
+static NODISCARD int write_infer(struct serve_loop *l, struct exchange *x,
+                                 const struct tensor *outputs, struct buf *body, struct err *e)
+{
+    struct infer_request *request = x->form_state;
+    size_t began = grpc_message_begin(body);
+
+    (void)l;
+    if (!request->id.p)
+        request->id = (str){x->id, x->id_bytes};
+    TRY(infer_pb_response_write(body, &x->version->response_pb, request, outputs, STR_NULL, e));
+    return grpc_message_end(body, began, e);
+}
+
+static void respond(struct exchange *x, int rc, const struct err *e, str body)
+{
+    if (rc)
+        finish_error(TAKE(x->stream), e);
+    else
+        finish(TAKE(x->stream), body);
+}
+
+int grpc_infer(struct conn *c, const struct exchange_form *form, void *owner, str message,
+               struct err *e)
+{
+    const struct oip_form how = {
+        .exchange = form, .owner = owner, .read = read_infer, .timeout_ns = c->call->timeout_ns};
+    struct served_version *named = NULL;
+    struct served_endpoint *ep;
+    struct infer_pb_model m;
+
+    TRY(infer_pb_model_read(message, &m, e));
+    TRY(endpoint_find(c, m.name, &ep, e));
+    if (m.version.n && !(named = served_version_find(ep, m.version)))
+        return FAIL(e, NOT_FOUND, "Request for unknown model: '" STR_F "' has no version " STR_F,
+                    STR_A(m.name), STR_A(str_take(m.version, 32)));
+    if (!oip_exchange(c, ep, named, &how, message, e))
+        return 0;
+    exchange_count_refused(c, ep, e);
+    return (int)e->code;
+}
+
+static void model_infer(struct conn *c, str message)
+{
+    static const struct exchange_form form = {"grpc", respond, write_infer};
+    struct err e;
+
+    if (grpc_infer(c, &form, NULL, message, &e))
+        grpc_answer_error(c, &e);
+}
+
+static bool is_ready(const struct conn *c)
+{
+    const struct served_endpoint *missing;
+
+    return plan_is_ready(c->l->plan, &missing);
+}
+
+/* --- The server ---------------------------------------------------------------------------------
+ */
+
+static void answer_flag(struct conn *c, bool yes)
+{
+    size_t began;
+
+    infer_pb_flag_write(begin(c, &began), yes);
+    end(c, began);
+}
+
+static void server_live(struct conn *c, str message)
+{
+    (void)message;
+    answer_flag(c, true);
+}
+
+static void server_ready(struct conn *c, str message)
+{
+    (void)message;
+    answer_flag(c, is_ready(c));
+}
+
+static void server_metadata(struct conn *c, str message)
+{
+    size_t began;
+
+    (void)message;
+    infer_pb_server_write(begin(c, &began), gateway_config(c->l->gw)->server_name, S(WEIR_VERSION),
+                          oip_extensions, oip_extension_count);
+    end(c, began);
+}
+
+static void health_check(struct conn *c, str message)
+{
+    bool ready = is_ready(c);
+    size_t began;
+    str service;
+    struct err e;
+
+    if (!infer_pb_health_read(message, &service, &e) && service.n && !str_eqz(service, OIP) &&
+        !(c->l->plan && served_plan_find(c->l->plan, service)))
+        (void)FAIL(&e, NOT_FOUND, "service '" STR_F "' is unknown", STR_A(str_take(service, 128)));
+    else
+        e.code = CODE_OK;
+    if (e.code) {
+        grpc_answer_error(c, &e);
+        return;
+    }
+    infer_pb_health_write(begin(c, &began),
+                          ready ? INFER_PB_HEALTH_SERVING : INFER_PB_HEALTH_NOT_SERVING);
+    end(c, began);
+}
+
+/* --- Models -------------------------------------------------------------------------------------
+ */
+
+/* The endpoint that the message names, and the version if it names one; else answered, and NULL. */
+RUNS_ON(on_loop)
+static struct served_endpoint *named(struct conn *c, str message, struct served_version **ret_v)
+{
+    struct served_endpoint *ep;
+    struct infer_pb_model m;
+    struct err e;
+    int rc = infer_pb_model_read(message, &m, &e);
+
+    *ret_v = NULL;
+    if (!rc)
+        rc = endpoint_find(c, m.name, &ep, &e);
+    if (!rc && m.version.n && !(*ret_v = served_version_find(ep, m.version)))
+        rc = FAIL(&e, NOT_FOUND, "Request for unknown model: '" STR_F "' has no version " STR_F,
+                  STR_A(m.name), STR_A(str_take(m.version, 32)));
+    if (!rc)
+        return ep;
+    grpc_answer_error(c, &e);
+    return NULL;
+}
+
+static void model_ready(struct conn *c, str message)
+{
+    ROLE_ASSERT(on_loop);
+    struct infer_pb_model m;
+    struct served_endpoint *ep = NULL;
+    struct err e;
+
+    if (infer_pb_model_read(message, &m, &e))
+        grpc_answer_error(c, &e);
+    else
+        answer_flag(c, !endpoint_find(c, m.name, &ep, &e) &&
+                           (!m.version.n || served_version_find(ep, m.version)));
+}
+
+static void model_metadata(struct conn *c, str message)
+{
+    ROLE_ASSERT(on_loop);
+    struct served_version *v;
+    struct served_endpoint *ep = named(c, message, &v);
+    str versions[VERSIONS_MAX];
+    size_t began;
+
+    if (!ep)
+        return;
+    for (size_t i = 0; i < ep->version_count; i++)
+        versions[i] = ep->versions[i].text;
+    infer_pb_metadata_write(begin(c, &began), ep->plan.name, versions, (uint32_t)ep->version_count,
+                            ep->champion->plan->platform, &ep->schema);
+    end(c, began);
+}
+
+static void call_model_config(struct conn *c, str message)
+{
+    ROLE_ASSERT(on_loop);
+    struct served_version *v;
+    struct served_endpoint *ep = named(c, message, &v);
+    size_t began;
+
+    if (!ep)
+        return;
+    infer_pb_config_write(begin(c, &began), ep->plan.name, ep->champion->plan->platform, S("weir"),
+                          ep->batched ? (int32_t)ep->plan.rows_max : 0, &ep->schema);
+    end(c, began);
+}
+
+static void write_statistics(struct buf *to, const struct served_endpoint *ep,
+                             const struct served_version *v)
+{
+    struct infer_pb_statistics s = {.name = ep->plan.name, .version = v->text};
+    struct counters n;
+
+    counters_sum(v->counters, &n);
+    s.inference_count = n.rows;
+    s.execution_count = s.success.count = n.ends[END_OK];
+    s.success.ns = n.parts[PART_TOTAL].us_sum * 1000;
+    s.queue = (struct infer_pb_duration){n.ends[END_OK], n.parts[PART_QUEUE].us_sum * 1000};
+    s.compute_infer =
+        (struct infer_pb_duration){n.ends[END_OK], n.parts[PART_COMPUTE].us_sum * 1000};
+    s.fail.count = counters_failed(&n);
+    s.last_inference_ms = n.last_ms;
+    infer_pb_statistics_write(to, &s);
+}
+
+static void model_statistics(struct conn *c, str message)
+{
+    ROLE_ASSERT(on_loop);
+    const struct served_plan *plan = c->l->plan;
+    struct infer_pb_model m = {0};
+    struct served_endpoint *ep = NULL;
+    struct served_version *only = NULL;
+    struct buf *to;
+    size_t began;
+    struct err e;
+
+    if (infer_pb_model_read(message, &m, &e)) {
+        grpc_answer_error(c, &e);
+        return;
+    }
+    if (m.name.n && !(ep = named(c, message, &only)))
+        return;
+    to = begin(c, &began);
+    for (size_t i = 0; plan && i < plan->endpoint_count; i++)
+        for (size_t v = 0; v < plan->endpoints[i]->version_count; v++)
+            if ((!ep || plan->endpoints[i] == ep) && (!only || &ep->versions[v] == only))
+                write_statistics(to, plan->endpoints[i], &plan->endpoints[i]->versions[v]);
+    end(c, began);
+}
+
+/* --- The repository -----------------------------------------------------------------------------
+ */
+
+static void call_repository_index(struct conn *c, str message)
+{
+    const struct served_plan *plan = c->l->plan;
+    struct infer_pb_repository r;
+    struct buf *to;
+    size_t began;
+    struct err e;
+
+    if (infer_pb_index_read(message, &r, &e)) {
+        grpc_answer_error(c, &e);
+        return;
+    }
+    to = begin(c, &began);
+    for (size_t i = 0; plan && i < plan->endpoint_count; i++) {
+        const struct served_endpoint *ep = plan->endpoints[i];
+
+        for (size_t v = 0; v < ep->version_count; v++)
+            infer_pb_index_write(to, ep->plan.name, ep->versions[v].text, S("READY"), S(""));
+        if (!ep->version_count && !r.ready)
+            infer_pb_index_write(to, ep->plan.name, S(""), S("UNAVAILABLE"),
+                                 S("no version is promoted"));
+    }
+    end(c, began);
+}
+
+/* What is served is what the project says. Loading what is served already is done at once. */
+static void call_repository_load(struct conn *c, str message)
+{
+    ROLE_ASSERT(on_loop);
+    struct infer_pb_repository r;
+    size_t began;
+    struct err e;
+    int rc = infer_pb_load_read(message, &r, &e);
+
+    if (!rc)
+        rc = repository_check_load(c, r.model, r.config.n || r.has_files, &e);
+    if (rc) {
+        grpc_answer_error(c, &e);
+        return;
+    }
+    (void)begin(c, &began);
+    end(c, began);
+}
+
+static void call_repository_unload(struct conn *c, str message)
+{
+    struct infer_pb_repository r;
+    struct err e;
+
+    if (!infer_pb_load_read(message, &r, &e))
+        (void)!repository_refuse_unload(r.model, &e);
+    grpc_answer_error(c, &e);
+}
+
+/* --- Shared memory ------------------------------------------------------------------------------
+ */
+
+static void no_regions(struct conn *c, str message)
+{
+    size_t began;
+
+    (void)message;
+    (void)begin(c, &began);
+    end(c, began);
+}
+
+static void refuse_region(struct conn *c, str message)
+{
+    struct err e;
+
+    (void)message;
+    (void)!shared_memory_refuse(&e);
+    grpc_answer_error(c, &e);
+}
+
+/* --- Routing ------------------------------------------------------------------------------------
+ */
+
+/* The one message of a body, unfolded; it lives as long as the turn. */
+static NODISCARD int only_message(struct conn *c, str body, str *ret_message, struct err *e)
+{
+    struct grpc_message m;
+    size_t used;
+
+    if (grpc_message_next(body, MESSAGE_BYTES_MAX, &m, &used, e) == GRPC_BROKEN)
+        return (int)e->code;
+    if (!body.n || used != body.n)
+        return FAIL(e, INVALID_ARGUMENT, "the call has to hold one whole message");
+    return grpc_unfold(c, &m, ret_message, e);
+}
+
+int grpc_unfold(struct conn *c, const struct grpc_message *m, str *ret_message, struct err *e)
+{
+    struct serve_loop *l = c->l;
+
+    if (m->compressed && !l->coder)
+        l->coder = coder_new();
+    TRY(grpc_message_read(l->coder, c->call, m,
+                          MIN(MESSAGE_BYTES_MAX, (size_t)gateway_config(l->gw)->body_bytes_max),
+                          &l->unfolded, ret_message, e));
+    if (m->compressed)
+        *ret_message = arena_dup(&l->turn, *ret_message);
+    return 0;
+}
+
+static NODISCARD int route(struct conn *c, str body, struct err *e)
+{
+    str message;
+
+    for (size_t i = 0; i < ARRAY_LEN(calls); i++)
+        if (str_eq(calls[i].method, c->call->method) &&
+            str_eq(calls[i].service, c->call->service)) {
+            TRY(only_message(c, body, &message, e));
+            calls[i].fn(c, message);
+            return 0;
+        }
+    return FAIL(e, UNIMPLEMENTED, "no such call: " STR_F, STR_A(str_take(c->req->path, 128)));
+}
+
+void grpc_route(struct conn *c, str body)
+{
+    struct grpc_call call;
+    struct err e;
+
+    if (grpc_call_read(c->req, &call, &e)) {
+        grpc_answer_error(c, &e);
+        return;
+    }
+    c->call = &call;
+    if (route(c, body, &e))
+        grpc_answer_error(c, &e);
+    c->call = NULL;
+}

@@ -277,17 +277,6 @@ static void copy_out(struct worker *w, struct crew_job *j, uint32_t row_at, uint
     }
 }
 
-/* True when every output of a joint run has one row for each row of input. */
-static bool rows_match(const struct worker *w, uint32_t rows)
-{
-    const struct runtime_model *m = w->crew->model;
-
-    for (uint32_t i = 0; m->batched && i < m->output_count; i++)
-        if (!w->slot->outputs[i].rank || w->slot->outputs[i].shape[0] != (int64_t)rows)
-            return false;
-    return true;
-}
-
 static int run_slot(struct worker *w, uint32_t rows, int64_t deadline_ns, struct err *e)
 {
     struct crew *c = w->crew;
@@ -301,7 +290,7 @@ static int run_slot(struct worker *w, uint32_t rows, int64_t deadline_ns, struct
     cost = (uint64_t)(time_mono_ns() - start) / MAX(rows, 1u);
     old = __atomic_load_n(&c->row_cost_ns, __ATOMIC_RELAXED);
     __atomic_store_n(&c->row_cost_ns, old ? (old * 7 + cost) / 8 : cost, __ATOMIC_RELAXED);
-    if (!rc && !rows_match(w, rows))
+    if (!rc && !runtime_rows_match(w->slot, rows))
         rc = FAIL(e, INTERNAL, "the model does not give one row of output for each row of input");
     return rc;
 }

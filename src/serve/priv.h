@@ -191,8 +191,6 @@ NODISCARD int turn_commit(struct serve_loop *l, struct exchange *x,
                           struct served_version *read_into, uint32_t rows, str sticky_key,
                           struct err *e) RUNS_ON(on_loop);
 void turn_flush(struct serve_loop *l) RUNS_ON(on_loop);
-/* True when every output of the lane's last run has one row for each row of input. */
-bool lane_rows_match(const struct lane *lane, uint32_t rows);
 struct exchange_times {
     uint64_t total_us, compute_us;
 };

@@ -248,16 +248,6 @@ static NODISCARD int lane_run(struct lane *lane, uint32_t rows, int64_t deadline
     return rc;
 }
 
-bool lane_rows_match(const struct lane *lane, uint32_t rows)
-{
-    const struct runtime_slot *slot = lane->slot;
-
-    for (uint32_t i = 0; slot->model->batched && i < slot->model->output_count; i++)
-        if (!slot->outputs[i].rank || slot->outputs[i].shape[0] != (int64_t)rows)
-            return false;
-    return true;
-}
-
 /* The time the joint run may take: as long as the most patient of its requests would wait; those
  * that are late by then are told so one by one. */
 static int64_t latest_deadline(const struct serve_loop *l, const struct lane *lane)
@@ -279,7 +269,7 @@ static void run_lanes(struct serve_loop *l)
         struct lane *lane = l->dirty[i];
 
         lane->failed = lane_run(lane, lane->rows, latest_deadline(l, lane), &e) ||
-                       !lane_rows_match(lane, lane->rows);
+                       !runtime_rows_match(lane->slot, lane->rows);
         counter_add(&l->counters.batches, 1);
         counter_add(&l->counters.batched_rows, lane->rows);
     }
@@ -327,7 +317,7 @@ static NODISCARD int exchange_run(struct serve_loop *l, struct exchange *x, stru
     if (lane->failed) {
         TRY(run_alone(x, lane, e));
         l->ran_ns = time_mono_ns();
-        if (x->version->schema && !lane_rows_match(lane, x->rows))
+        if (x->version->schema && !runtime_rows_match(lane->slot, x->rows))
             return FAIL(e, INTERNAL,
                         "the model of endpoint '" STR_F "' does not give one row of output for "
                         "each row of input",
@@ -349,7 +339,7 @@ static struct tensor *outputs_of(struct serve_loop *l, const struct exchange *x,
     struct tensor *view = arena_alloc(&l->turn, count * sizeof(*view));
 
     memcpy(view, lane->slot->outputs, count * sizeof(*view));
-    if (!lane_rows_match(lane, run_rows))
+    if (!runtime_rows_match(lane->slot, run_rows))
         return view;
     for (uint32_t i = 0; x->ep->batched && i < count; i++) {
         size_t row = view[i].count / run_rows, size = tensor_type_bytes(view[i].spec->datatype);

@@ -169,6 +169,14 @@ int runtime_run(struct runtime_slot *s, uint32_t rows, int64_t deadline_mono_ns,
     return CODE_INTERNAL;
 }
 
+bool runtime_rows_match(const struct runtime_slot *s, uint32_t rows)
+{
+    for (uint32_t i = 0; s->model->batched && i < s->model->output_count; i++)
+        if (!s->outputs[i].rank || s->outputs[i].shape[0] != (int64_t)rows)
+            return false;
+    return true;
+}
+
 void runtime_cancel(struct runtime_slot *s)
 {
     if (s->model->engine->cancel)

@@ -97,6 +97,10 @@ DEFINE_AUTO_PTR(struct runtime_slot, runtime_slot_free)
 NODISCARD int runtime_run(struct runtime_slot *s, uint32_t rows, int64_t deadline_mono_ns,
                           struct err *e);
 
+/* True when every output of the last run has one row for each of the `rows` of input; always for a
+ * model that is not batched. */
+bool runtime_rows_match(const struct runtime_slot *s, uint32_t rows);
+
 /* Asks the run under way in this slot to stop; it then fails with CANCELLED. From any thread. A
  * no-op when nothing runs, and for engines that cannot stop. */
 void runtime_cancel(struct runtime_slot *s);

@@ -21,7 +21,8 @@
 #include "base/mem.h"
 #include "wire/http2_priv.h"
 
-/* Frames of unknown types are skipped unseen: those are counted by their bytes. */
+/* Frames of unknown types are skipped unseen: they are counted by their bytes, beside those that
+ * may be under way for a stream that is over. */
 #define IDLE_FRAME_BYTES 64
 #define KEEP_BYTES ((size_t)64 << 10) /* a stream in `spare` keeps no larger buffer */
 #define ANSWER_MAX_BYTES ((size_t)512 << 20)
@@ -347,7 +348,8 @@ int http2_receive(struct http2_session *s, str bytes, struct err *e)
     s->moved = false;
     n = nghttp2_session_mem_recv(s->ng, (const uint8_t *)bytes.p, bytes.n);
     s->idle_bytes = s->moved ? 0 : s->idle_bytes + bytes.n;
-    if (s->idle_bytes / IDLE_FRAME_BYTES > s->limits.idle_frames)
+    if (s->idle_bytes >
+        s->limits.window_max_bytes + (uint64_t)IDLE_FRAME_BYTES * s->limits.idle_frames)
         http2_session_end(s, "too many bytes that move nothing on", NGHTTP2_ENHANCE_YOUR_CALM);
     if (n < 0 && !s->wrong) {
         s->wrong = nghttp2_strerror((int)n);

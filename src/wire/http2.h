@@ -35,9 +35,10 @@ struct http2_limits {
     uint32_t send_bytes;       /* http2_send() stops when it has added so much (+ one frame) */
     uint32_t acks;             /* SETTINGS and PING acknowledgements queued: past it it ends */
     uint32_t continuations;    /* frames of one header block */
-    uint32_t resets;           /* streams that come to nothing, for each tick: CVE-2023-44487 and
-                                * its kin; past it the session ends with ENHANCE_YOUR_CALM */
-    uint32_t idle_frames;      /* frames that move nothing on, for each tick: the same */
+    uint32_t
+        resets; /* streams that come to nothing (refused ones too), for each tick: CVE-2023-44487
+                 * and its kin; past it the session ends with ENHANCE_YOUR_CALM */
+    uint32_t idle_frames; /* frames that move nothing on, for each tick: the same */
 };
 
 /* 100 streams, 64 MiB bodies and 128 MiB together, 1 MiB windows growing to 16 MiB, 8 MiB of
@@ -58,7 +59,9 @@ struct http2_session;
 
 /* What the owner sees of a stream. */
 struct http2_stream {
-    struct http1_request req; /* req.body is valid until the next http2_receive() */
+    /* Slices are valid until the release; req.body, while not complete, only until the next
+     * http2_receive(). */
+    struct http1_request req;
     enum http1_refusal refusal;
     uint32_t error_code; /* of HTTP2_CLOSED: RFC 9113 section 7 */
     int32_t id;
@@ -79,8 +82,7 @@ DEFINE_AUTO_PTR(struct http2_session, http2_session_free)
  * Takes bytes, the client's preface included. Fails when the session is over: INVALID_ARGUMENT
  * (broken frames), RESOURCE_EXHAUSTED (a budget or limit of the session). That frames were broken
  * may show only when http2_send() has given the GOAWAY that says so; http2_is_done() then is true,
- * and http2_fault() tells why. Not to be called between an event and the end of what is done with
- * its req.body.
+ * and http2_fault() tells why.
  */
 NODISCARD int http2_receive(struct http2_session *s, str bytes, struct err *e);
 enum http2_event http2_next(struct http2_session *s, struct http2_stream **ret_stream);

@@ -131,7 +131,8 @@ static bool parameter_write(struct pb *outer, str entry, struct buf *to)
 static int parameters_read(struct arena *a, str message, uint32_t number, str *ret_text,
                            struct err *e)
 {
-    size_t bytes = 2, count = 0, room;
+    size_t bytes = 2, room;
+    uint32_t count = 0;
     struct pb_field f;
     struct buf to;
     struct scan s;
@@ -145,6 +146,7 @@ static int parameters_read(struct arena *a, str message, uint32_t number, str *r
     *ret_text = STR_NULL;
     if (!count)
         return 0;
+    TRY(tensor_check_count(count - 1, TENSOR_JSON_PARAMETERS_MAX, "parameters in one place", e));
     room = ESCAPE_MAX * bytes + PARAMETER_ROOM * count;
     buf_init_fixed(&to, arena_alloc(a, room), room);
     if (!to.p)
@@ -385,10 +387,12 @@ static int output_read(struct reader *rd, str message, struct err *e)
             name = f.bytes;
     TRY(pb_end(&r, "an output", e));
     TRY(parameters_read(rd->arena, message, 2, &parameters, e));
-    if (name.n)
+    if (name.n) {
         tensor_check_wanted(&rd->check, name, parameters);
-    else
+    } else {
+        rd->check.outputs_seen++;
         problems_add(&rd->check.problems, "an output has no name");
+    }
     return 0;
 }
 
@@ -403,13 +407,15 @@ static int fields_read(struct reader *rd, str message, struct err *e)
     while (pb_next(&rd->r, &f)) {
         if (f.number > PB_RAW_INPUTS || !pb_is(&rd->r, &f, PB_BYTES))
             continue;
-        if (f.number == PB_INPUTS)
+        if (f.number == PB_INPUTS) {
+            TRY(tensor_check_count(rd->check.inputs_seen, TENSOR_INPUTS_MAX, "inputs", e));
             input_read(rd, f.bytes);
-        else if (f.number == PB_RAW_INPUTS)
+        } else if (f.number == PB_RAW_INPUTS) {
             rd->raw_count++;
-        else if (f.number == PB_OUTPUTS)
+        } else if (f.number == PB_OUTPUTS) {
+            TRY(tensor_check_count(rd->check.outputs_seen, TENSOR_OUTPUTS_MAX, "outputs", e));
             TRY(output_read(rd, f.bytes, e));
-        else if (f.number == PB_PARAMETERS)
+        } else if (f.number == PB_PARAMETERS)
             has_parameters = true;
         else if (f.number == PB_ID && pb_is_text(&rd->r, &f))
             q->id = f.bytes.n ? f.bytes : STR_NULL;

@@ -69,6 +69,10 @@ struct tensor *tensor_check_input(struct tensor_check *r, const struct tensor_cl
     struct tensor *t = input_find(r, in->name);
     char names[200];
 
+    if (!t && r->problems.count >= TENSOR_JSON_PROBLEMS_MAX) { /* counted, no longer named */
+        r->problems.count++;
+        return NULL;
+    }
     if (!t) {
         problems_add(&r->problems, "input '" STR_F "' is unknown, the model takes %s",
                      SHOWN(in->name), names_text(r->schema->inputs, r->schema->input_count, names));
@@ -146,6 +150,7 @@ void tensor_check_wanted(struct tensor_check *r, str name, str parameters)
     int64_t classes = 0;
     char names[200];
 
+    r->outputs_seen++;
     while (output < schema->output_count && !str_eq(name, schema->outputs[output].name))
         output++;
     if (output == schema->output_count) {
@@ -206,6 +211,13 @@ static void inputs_finish(struct tensor_check *r)
                            : 1;
 }
 
+int tensor_check_count(uint32_t seen, uint32_t max, const char *what, struct err *e)
+{
+    if (seen < max)
+        return 0;
+    return FAIL(e, INVALID_ARGUMENT, "the request has more than %u %s", max, what);
+}
+
 void tensor_check_begin(struct tensor_check *r, const struct infer_schema *schema,
                         struct tensor *inputs, struct infer_request *request)
 {
@@ -214,7 +226,7 @@ void tensor_check_begin(struct tensor_check *r, const struct infer_schema *schem
     r->schema = schema;
     r->inputs = inputs;
     r->request = request;
-    r->inputs_seen = 0;
+    r->inputs_seen = r->outputs_seen = 0;
     r->raw_name = "binary_data_size";
     problems_begin(&r->problems);
     request->id = request->parameters = STR_NULL;

@@ -18,6 +18,7 @@ struct tensor_check {
     struct infer_request *request;
     struct problems problems;
     uint32_t inputs_seen; /* to be counted by the reader: where the next is looked for first */
+    uint32_t outputs_seen;
     const char *raw_name; /* what the client calls the size of raw bytes */
 };
 
@@ -32,6 +33,8 @@ struct tensor_claim {
 /* The request is emptied, no tensor is present. */
 void tensor_check_begin(struct tensor_check *c, const struct infer_schema *schema,
                         struct tensor *inputs, struct infer_request *request);
+/* INVALID_ARGUMENT when one more is too many: small messages must not cost much. */
+NODISCARD int tensor_check_count(uint32_t seen, uint32_t max, const char *what, struct err *e);
 /* Holds an input against the signature. The tensor to fill, its shape set; or NULL, and a problem
  * is noted. */
 struct tensor *tensor_check_input(struct tensor_check *c, const struct tensor_claim *claim);

@@ -241,8 +241,10 @@ static int inputs_read(struct reader *r, struct err *e)
 
     if (!scan_open(&r->s, '[', "a list for \"inputs\""))
         return scan_error(&r->s, e);
-    while (scan_item(&r->s, &first))
+    while (scan_item(&r->s, &first)) {
+        TRY(tensor_check_count(r->check.inputs_seen, TENSOR_INPUTS_MAX, "inputs", e));
         TRY(input_read(r, e));
+    }
     return r->s.wrong ? scan_error(&r->s, e) : 0;
 }
 
@@ -267,10 +269,12 @@ static int output_read(struct reader *r, struct err *e)
     }
     if (r->s.wrong)
         return scan_error(&r->s, e);
-    if (seen & 1)
+    if (seen & 1) {
         tensor_check_wanted(&r->check, name, parameters);
-    else
+    } else {
+        r->check.outputs_seen++;
         problems_add(&r->check.problems, "an output has no name");
+    }
     return 0;
 }
 
@@ -280,8 +284,10 @@ static int outputs_read(struct reader *r, struct err *e)
 
     if (!scan_open(&r->s, '[', "a list for \"outputs\""))
         return scan_error(&r->s, e);
-    while (scan_item(&r->s, &first))
+    while (scan_item(&r->s, &first)) {
+        TRY(tensor_check_count(r->check.outputs_seen, TENSOR_OUTPUTS_MAX, "outputs", e));
         TRY(output_read(r, e));
+    }
     return r->s.wrong ? scan_error(&r->s, e) : 0;
 }
 

@@ -44,7 +44,8 @@ def texts(*values):
     return b"".join(struct.pack("<I", len(v)) + v for v in values)
 
 
-case("raw", request(("x", "FP32", [1, 3], {}), raw=[struct.pack("<3f", 1, -25, 3)], model_version="7", id="r1"))
+case("raw", request(("x", "FP32", [1, 3], {}), raw=[struct.pack("<3f", 1, -25, 3)],
+                    model_version="7", id="r1"))
 case("raw_texts", request(("t", "BYTES", [3], {}), raw=[texts(b"plain", b"", b"a\0b\xff")]))
 case("raw_half", request(("h", "FP16", [2], {}), raw=[struct.pack("<2e", 1.5, -2)]))
 case("raw_two", request(("i8", "INT8", [2], {}), ("b", "BOOL", [2], {}), raw=[b"\x80\x7f", b"\1\0"]))
@@ -77,7 +78,8 @@ case("answer_raw", answer([struct.pack("<4f", *Y), struct.pack("<2q", *LABEL), t
 case("answer_typed", answer(contents={"y": {"fp32_contents": Y}, "label": {"int64_contents": LABEL},
                                       "text": {"bytes_contents": TEXT}}))
 classes = pb.ModelInferResponse(model_name="fraud", model_version="3")
-classes.outputs.add(name="y", datatype="BYTES", shape=[2, 1]).contents.bytes_contents.extend([b"0.75:1", b"0.5:0"])
+best = classes.outputs.add(name="y", datatype="BYTES", shape=[2, 1])
+best.contents.bytes_contents.extend([b"0.75:1", b"0.5:0"])
 classes.parameters["k"].double_param = 0.5
 case("answer_classes", classes)
 stream = pb.ModelStreamInferResponse(infer_response=pb.ModelInferResponse(model_name="m"))
@@ -86,12 +88,14 @@ case("stream_error", pb.ModelStreamInferResponse(error_message="no such model"))
 
 case("live", pb.ServerLiveResponse(live=True))
 case("not_ready", pb.ModelReadyResponse(ready=False))
-case("server", pb.ServerMetadataResponse(name="weir", version="0.1", extensions=["statistics", "binary_tensor_data"]))
+case("server", pb.ServerMetadataResponse(name="weir", version="0.1",
+                                         extensions=["statistics", "binary_tensor_data"]))
 metadata = pb.ModelMetadataResponse(name="m", versions=["1", "2"], platform="onnx")
 metadata.inputs.add(name="x", datatype="FP32", shape=[-1, 3])
 metadata.outputs.add(name="s", datatype="BYTES", shape=[])
 case("metadata", metadata)
-config = pb.ModelConfigResponse(config=model_config_pb2.ModelConfig(name="m", platform="onnx", backend="onnxruntime", max_batch_size=8))
+config = pb.ModelConfigResponse(config=model_config_pb2.ModelConfig(
+    name="m", platform="onnx", backend="onnxruntime", max_batch_size=8))
 config.config.input.add(name="x", data_type="TYPE_FP32", dims=[3])
 config.config.output.add(name="s", data_type="TYPE_STRING", dims=[])
 case("config", config)
@@ -100,8 +104,10 @@ index.models.add(name="m", version="1", state="READY")
 index.models.add(name="n", state="UNAVAILABLE", reason="failed to load")
 case("index", index)
 statistics = pb.ModelStatisticsResponse()
-one = statistics.model_stats.add(name="m", version="1", last_inference=1700000000000, inference_count=10, execution_count=4)
-for i, part in enumerate(("success", "fail", "queue", "compute_input", "compute_infer", "compute_output")):
+one = statistics.model_stats.add(name="m", version="1", last_inference=1700000000000,
+                                 inference_count=10, execution_count=4)
+PARTS = ("success", "fail", "queue", "compute_input", "compute_infer", "compute_output")
+for i, part in enumerate(PARTS):
     getattr(one.inference_stats, part).CopyFrom(pb.StatisticDuration(count=i, ns=1000 * i))
 case("statistics", statistics)
 load = pb.RepositoryModelLoadRequest(model_name="m")

@@ -342,6 +342,7 @@ static void test_trailers_and_streaming(void)
     CHECK_INT(next(&st), HTTP2_REQUEST);
     CHECK_STR(st->req.body, S("etwo"));
     http2_stream_write(st, S("second"));
+    CHECK_INT(http2_stream_queued_bytes(st), 6);
     http2_stream_finish(st, trailers, 2);
     http2_stream_release(st);
     NEED(take_type(DATA, &f));

@@ -271,6 +271,31 @@ static void test_refuses_values(void)
         INVALID_ARGUMENT, &f.e, "FP16 comes in raw_input_contents only");
 }
 
+/* Many small fields must end the read early, not cost time. */
+static void test_counts(void)
+{
+    static const struct {
+        char field;
+        int count;
+        const char *says;
+    } cases[] = {{0x2a, TENSOR_INPUTS_MAX, "more than 1024 inputs"},
+                 {0x32, TENSOR_OUTPUTS_MAX, "more than 64 outputs"},
+                 {0x22, TENSOR_JSON_PARAMETERS_MAX, "more than 64 parameters in one place"}};
+
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++)
+        for (int more = 0; more < 2; more++) {
+            AUTO(buf_done) struct buf b = {0};
+
+            use("x");
+            buf_init(&b, 1 << 16);
+            for (int k = 0; k < cases[i].count + more; k++)
+                buf_add(&b, (char[]){cases[i].field, 0}, 2);
+            CHECK_FAILS(read_message(buf_str(&b)), INVALID_ARGUMENT, &f.e,
+                        more ? cases[i].says : "");
+            CHECK(more || !strstr(f.e.msg, "more than"));
+        }
+}
+
 static void test_lengths_that_lie(void)
 {
     static const str raws[] = {
@@ -443,5 +468,6 @@ static void test_small_requests(void)
 }
 
 RUN_TESTS(T(test_raw), T(test_typed), T(test_parameters_and_outputs), T(test_unpacked_and_split),
-          T(test_unknown_fields_are_skipped), T(test_refuses_values), T(test_lengths_that_lie),
-          T(test_broken_messages), T(test_answers), T(test_small_answers), T(test_small_requests))
+          T(test_unknown_fields_are_skipped), T(test_refuses_values), T(test_counts),
+          T(test_lengths_that_lie), T(test_broken_messages), T(test_answers), T(test_small_answers),
+          T(test_small_requests))

@@ -176,6 +176,24 @@ static void test_null_is_missing_only_when_asked(void)
         INVALID_ARGUMENT, &f.e, "element 0 is null, expected an integer");
 }
 
+static void test_counts(void)
+{
+    static char json[64 * 1024];
+    size_t n = 0;
+
+    use("x");
+    n += (size_t)snprintf(json, sizeof(json), "{\"inputs\":[{}");
+    for (int i = 0; i < TENSOR_INPUTS_MAX; i++)
+        n += (size_t)snprintf(json + n, sizeof(json) - n, ",{}");
+    snprintf(json + n, sizeof(json) - n, "]}");
+    CHECK_FAILS(read_json(json), INVALID_ARGUMENT, &f.e, "more than 1024 inputs");
+    n = (size_t)snprintf(json, sizeof(json), "{\"outputs\":[{}");
+    for (int i = 0; i < TENSOR_OUTPUTS_MAX; i++)
+        n += (size_t)snprintf(json + n, sizeof(json) - n, ",{\"name\":\"q\"}");
+    snprintf(json + n, sizeof(json) - n, "]}");
+    CHECK_FAILS(read_json(json), INVALID_ARGUMENT, &f.e, "more than 64 outputs");
+}
+
 static void test_refuses_values(void)
 {
     static const struct {
@@ -687,9 +705,10 @@ static void test_numbers_got(void)
 
 RUN_TESTS(T(test_reads_floats_flat_and_nested), T(test_members_in_any_order),
           T(test_every_datatype), T(test_int64_is_exact), T(test_scalar_and_empty),
-          T(test_null_is_missing_only_when_asked), T(test_refuses_values), T(test_refuses_integers),
-          T(test_refuses_heads), T(test_refuses_documents), T(test_reports_many_at_once),
-          T(test_truncation_never_passes), T(test_nested_cube), T(test_binary_inputs),
-          T(test_raw_request), T(test_batched_inputs_agree), T(test_parameters),
-          T(test_writes_response), T(test_writes_classification), T(test_answer_too_large),
-          T(test_agrees_with_the_tree), T(test_shapes), T(test_numbers_put), T(test_numbers_got))
+          T(test_null_is_missing_only_when_asked), T(test_counts), T(test_refuses_values),
+          T(test_refuses_integers), T(test_refuses_heads), T(test_refuses_documents),
+          T(test_reports_many_at_once), T(test_truncation_never_passes), T(test_nested_cube),
+          T(test_binary_inputs), T(test_raw_request), T(test_batched_inputs_agree),
+          T(test_parameters), T(test_writes_response), T(test_writes_classification),
+          T(test_answer_too_large), T(test_agrees_with_the_tree), T(test_shapes),
+          T(test_numbers_put), T(test_numbers_got))

@@ -396,6 +396,25 @@ static void test_answers(void)
     answer(false, "answer_classes");
 }
 
+/* FP16 has no typed form: then all outputs go raw. */
+static void test_half_answers(void)
+{
+    static const struct tensor_spec half = {S_INIT("h"), TENSOR_FP16, 1, {-1}};
+    static uint16_t data[1] = {0x3e00};
+    struct infer_schema schema = {&half, 1, &half, 1, true};
+    struct tensor out = {.spec = &half, .data = data, .cap_bytes = sizeof(data)};
+    struct infer_pb_plan plan;
+
+    begin();
+    tensor_set_rows(&out, 1);
+    f.q.wanted[0] = (struct infer_wanted){.output = 0};
+    f.q.wanted_count = 1;
+    infer_pb_plan_init(&plan, S("m"), STR_NULL, &schema, &f.arena);
+    NEED_OK(infer_pb_response_write(&to, &plan, &f.q, &out, STR_NULL, &f.e), &f.e);
+    CHECK_STR(buf_str(&to), S("\x0a\x01m\x2a\x0c\x0a\x01h\x12\x04"
+                              "FP16\x1a\x01\x01\x32\x02\x00\x3e"));
+}
+
 static void test_small_answers(void)
 {
     static const str extensions[] = {S_INIT("statistics"), S_INIT("binary_tensor_data")};
@@ -469,5 +488,5 @@ static void test_small_requests(void)
 
 RUN_TESTS(T(test_raw), T(test_typed), T(test_parameters_and_outputs), T(test_unpacked_and_split),
           T(test_unknown_fields_are_skipped), T(test_refuses_values), T(test_counts),
-          T(test_lengths_that_lie), T(test_broken_messages), T(test_answers), T(test_small_answers),
-          T(test_small_requests))
+          T(test_lengths_that_lie), T(test_broken_messages), T(test_answers), T(test_half_answers),
+          T(test_small_answers), T(test_small_requests))

@@ -1,4 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The few rules of gRPC over HTTP/2. Bodies come from http2.h as one growing piece of memory, so a
+ * message that is not all there is simply looked at again when more has come: five bytes are read,
+ * nothing is copied, and no state is kept between two looks.
+ *
+ * A message's length is held against the limit before its bytes are waited for, and what it unfolds
+ * to against the same limit. It does not decide which methods there are, nor when a call is late.
+ */
 #include "wire/grpc.h"
 
 #include "base/num.h"

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The small messages around ModelInfer. Field numbers are those of grpc_service.proto,
- * model_config.proto and health.proto. */
+/*
+ * The small messages around ModelInfer, off the hot path. Field numbers are those of
+ * grpc_service.proto, model_config.proto and health.proto; tests/oracle/data/infer_pb.txt holds
+ * each answer as the protobuf library writes it.
+ */
 #include "wire/infer_pb_priv.h"
 
 #define MESSAGE "the request"

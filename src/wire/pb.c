@@ -1,4 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The encoding of Protocol Buffers, by hand because it lies on the hot path: a request is a dozen
+ * fields, and a general library would build objects for them.
+ *
+ * Invariants: r->p moves forward with every field and never past r->end, so a reader takes time in
+ * proportion to the bytes; r->wrong is set once and ends the reading. It knows no messages: whether
+ * a field may stand twice, or must stand, is for the code that reads them.
+ */
 #include "wire/pb.h"
 
 #define VARINT_BYTES_MAX 10

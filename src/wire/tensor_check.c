@@ -1,4 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What is the same in a request whatever its form. A reader parses its syntax and hands over
+ * claims, raw bytes and names; here they are held against the signature, and what is wrong is put
+ * into words, once for all forms.
+ *
+ * Invariants: a tensor is given to a reader to be filled only when name, datatype and shape agree
+ * with the signature and its elements fit cap_bytes; each at most once. Wrong things beyond the
+ * number that is shown are counted and cost no formatting.
+ */
 #include "wire/tensor_check.h"
 
 #include <stdio.h>

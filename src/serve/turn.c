@@ -112,11 +112,13 @@ struct arena *exchange_arena(struct serve_loop *l, struct exchange *x)
     return x->off ? offload_arena(x->off) : &l->turn;
 }
 
-/* HTTP/1.1 keeps its buffer still while a crew works; the body of a stream goes with the next
- * bytes that come. */
+/* HTTP/1.1 keeps its buffer still while a crew works, and a stream its body until it is answered; but
+ * the messages of a call that streams go with the next bytes that come. */
 str exchange_body(struct serve_loop *l, struct exchange *x, str body)
 {
-    return x->off && x->stream ? arena_dup(exchange_arena(l, x), body) : body;
+    bool streams = x->stream && x->stream->owner != &exchange_in_turn;
+
+    return x->off && streams ? arena_dup(exchange_arena(l, x), body) : body;
 }
 
 void exchange_respond(struct exchange *x, int rc, const struct err *e, str body)

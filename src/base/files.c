@@ -30,6 +30,7 @@
 
 #define FILE_PERMISSIONS 0640
 #define DIR_PERMISSIONS 0750
+#define TREE_DEPTH_MAX 64
 
 /* --- The fault seam ----------------------------------------------------------------------- */
 
@@ -463,6 +464,31 @@ int file_remove_dir(const char *path, struct err *e)
     if (meets_fault(FILE_OP_RENAME) || (rmdir(path) < 0 && errno != ENOENT))
         return FAIL_ERRNO(e, "remove folder %s", path);
     return 0;
+}
+
+static int remove_tree(const char *path, int depth, struct err *e)
+{
+    AUTO(arena_done) struct arena a = {0};
+    struct stat st;
+    str *names;
+    size_t n;
+
+    if (lstat(path, &st))
+        return errno == ENOENT ? 0 : FAIL_ERRNO(e, "remove %s", path);
+    if (!S_ISDIR(st.st_mode))
+        return file_remove(path, e);
+    if (depth == TREE_DEPTH_MAX)
+        return FAIL(e, OUT_OF_RANGE, "%s: folders are nested deeper than %d", path, TREE_DEPTH_MAX);
+    arena_init(&a, 0);
+    TRY(file_list(path, &a, &names, &n, e));
+    for (size_t i = 0; i < n; i++)
+        TRY(remove_tree(path_join(&a, path, names[i].p), depth + 1, e));
+    return file_remove_dir(path, e);
+}
+
+int file_remove_tree(const char *path, struct err *e)
+{
+    return remove_tree(path, 0, e);
 }
 
 int file_sync_dir(const char *dir, struct err *e)

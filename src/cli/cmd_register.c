@@ -26,10 +26,12 @@ static const struct cli_option options[] = {
 static const struct cli_spec spec = {
     .name = "register",
     .usage = "MODEL FILE",
-    .summary = "check a model file (ONNX, XGBoost) and keep it as a new version",
+    .summary = "check a model (ONNX, XGBoost, a folder, a remote server) and keep it as a version",
     .examples = "  weir register fraud model.onnx\n"
                 "  weir register fraud model.json --promote --reason 'first version'\n"
-                "  weir register fraud model.ubj -m owner=risk -m commit=4f1a2b\n",
+                "  weir register fraud model.ubj -m owner=risk -m commit=4f1a2b\n"
+                "  weir register fraud folder/       # with model.yaml: a program answers\n"
+                "  weir register fraud remote.yaml   # kind: remote: another server answers\n",
     .options = options,
     .option_count = ARRAY_LEN(options),
     .args_min = 2,

@@ -52,7 +52,7 @@ struct plan_version {
     str arm;         /* "champion", "challenger", "shadow", … as records and metrics show it */
     uint32_t weight; /* of PLAN_WEIGHT_ONE; 0 for shadow and for versions on call by number */
     bool shadow;
-    str platform; /* "onnxruntime_onnx", "identity" */
+    str platform; /* one of serve/runtime/runtime.h */
     str artifact; /* sha256 of the model file in blobs */
     str profile;  /* sha256 of the profile part, or empty */
 };

@@ -17,10 +17,9 @@
 #include "base/time.h"
 #include "registry/card.h"
 #include "registry/registry.h"
+#include "wire/ustar.h"
 
-#include <assert.h>
-
-#define BLOCK 512u
+#define BLOCK USTAR_BLOCK
 #define PIECE ((size_t)1 << 20)
 #define TRAILER_BYTES_MAX 65536u /* zeros after the last part: tar rounds up to its record */
 #define FORMAT 1
@@ -35,32 +34,9 @@ static const struct {
 #undef PART
 };
 
-struct tar_head {
-    char name[100], mode[8], uid[8], gid[8], size[12], mtime[12], sum[8], type, link[100], magic[6],
-        version[2], uname[32], gname[32], major[8], minor[8], prefix[155], pad[12];
-};
-static_assert(sizeof(struct tar_head) == BLOCK, "a header is one block");
-
 const char *bundle_part_name(enum bundle_part part)
 {
     return parts[part].name;
-}
-
-static uint64_t padded(uint64_t bytes)
-{
-    return (bytes + BLOCK - 1) / BLOCK * BLOCK;
-}
-
-/* The sum of a header's bytes, its own field taken as blanks. */
-static uint32_t head_sum(const struct tar_head *h)
-{
-    const unsigned char *p = (const unsigned char *)h;
-    uint32_t sum = 0;
-
-    for (size_t i = 0; i < BLOCK; i++)
-        sum +=
-            i >= offsetof(struct tar_head, sum) && i < offsetof(struct tar_head, type) ? ' ' : p[i];
-    return sum;
 }
 
 /* --- Writing ---------------------------------------------------------------------------------- */
@@ -85,28 +61,18 @@ static void writer_done(struct writer *w)
     arena_done(&w->arena);
 }
 
-static void octal(char *to, size_t digits, uint64_t v)
-{
-    for (size_t i = digits; i-- > 0; v /= 8)
-        to[i] = (char)('0' + v % 8);
-}
-
 static NODISCARD int put_head(struct writer *w, enum bundle_part part, struct err *e)
 {
-    struct tar_head h = {.type = '0', .magic = "ustar", .version = {'0', '0'}};
+    struct ustar_entry entry = {
+        .mode = 0644, .bytes = w->sources[part].bytes, .mtime_s = w->mtime_s};
+    char block[USTAR_BLOCK];
+    bool fits;
 
-    memcpy(h.name, parts[part].name, strlen(parts[part].name));
-    octal(h.mode, 7, 0644);
-    octal(h.uid, 7, 0);
-    octal(h.gid, 7, 0);
-    octal(h.major, 7, 0);
-    octal(h.minor, 7, 0);
-    octal(h.size, 11, w->sources[part].bytes);
-    octal(h.mtime, 11, w->mtime_s);
-    octal(h.sum, 6, head_sum(&h));
-    h.sum[7] = ' ';
-    TRY(file_pwrite_all(w->fd, &h, sizeof(h), w->at, e));
-    w->at += sizeof(h);
+    memcpy(entry.name, parts[part].name, strlen(parts[part].name));
+    fits = ustar_write(&entry, block);
+    ASSERT(fits); /* short names, sizes within bundle_parts.def */
+    TRY(file_pwrite_all(w->fd, block, sizeof(block), w->at, e));
+    w->at += sizeof(block);
     return 0;
 }
 
@@ -140,8 +106,8 @@ static NODISCARD int put_part(struct writer *w, enum bundle_part part, struct er
         TRY(put_file(w, s, e));
     else
         TRY(file_pwrite_all(w->fd, s->text.p, s->text.n, w->at, e));
-    TRY(file_pwrite_all(w->fd, zeros, padded(s->bytes) - s->bytes, w->at + s->bytes, e));
-    w->at += padded(s->bytes);
+    TRY(file_pwrite_all(w->fd, zeros, ustar_padded(s->bytes) - s->bytes, w->at + s->bytes, e));
+    w->at += ustar_padded(s->bytes);
     return 0;
 }
 
@@ -317,22 +283,7 @@ void bundle_done(struct bundle *b)
 
 bool bundle_is(str head)
 {
-    size_t n = strlen(parts[BUNDLE_MANIFEST].name);
-
-    return head.n >= BLOCK && memcmp(head.p + offsetof(struct tar_head, magic), "ustar", 5) == 0 &&
-           memcmp(head.p, parts[BUNDLE_MANIFEST].name, n + 1) == 0;
-}
-
-/* An octal number of up to 11 digits, ended by a blank or NUL, or by the field. */
-static NODISCARD bool octal_read(const char *p, size_t size, uint64_t *ret)
-{
-    uint64_t v = 0;
-    size_t i = 0;
-
-    for (; i < size && p[i] >= '0' && p[i] <= '7'; i++)
-        v = v * 8 + (uint64_t)(p[i] - '0');
-    *ret = v;
-    return i > 0 && (i == size || p[i] == '\0' || p[i] == ' ');
+    return ustar_begins(head, parts[BUNDLE_MANIFEST].name);
 }
 
 static bool all_zero(const char *p, size_t n)
@@ -343,51 +294,40 @@ static bool all_zero(const char *p, size_t n)
     return true;
 }
 
-static NODISCARD int part_find(const struct tar_head *h, enum bundle_part *ret, struct err *e)
+static NODISCARD int part_find(const char *name, enum bundle_part *ret, struct err *e)
 {
-    size_t n = strnlen(h->name, sizeof(h->name));
-
     for (int i = 0; i < BUNDLE_PART_COUNT; i++)
-        if (str_eqz((str){h->name, n}, parts[i].name)) {
+        if (strcmp(name, parts[i].name) == 0) {
             *ret = (enum bundle_part)i;
             return 0;
         }
-    for (size_t i = 0; i < n; i++)
-        if (h->name[i] < ' ' || h->name[i] > '~')
+    for (const char *p = name; *p; p++)
+        if (*p < ' ' || *p > '~')
             return FAIL(e, INVALID_ARGUMENT,
                         "refused: a part of the bundle has an unreadable name");
-    return FAIL(e, INVALID_ARGUMENT, "refused: no bundle has a part '" STR_F "'", (int)n, h->name);
+    return FAIL(e, INVALID_ARGUMENT, "refused: no bundle has a part '%s'", name);
 }
 
 /* One header, at *at; moves behind its part. */
-static NODISCARD int head_read(struct bundle *b, const struct tar_head *h, uint64_t *at,
+static NODISCARD int head_read(struct bundle *b, const struct ustar_entry *entry, uint64_t *at,
                                uint64_t end, struct err *e)
 {
     struct bundle_range *range;
     enum bundle_part part;
-    uint64_t sum, bytes;
 
-    if (!octal_read(h->sum, sizeof(h->sum), &sum) || sum != head_sum(h))
-        return FAIL(e, INVALID_ARGUMENT, "refused: the bundle is damaged at byte %llu",
-                    (unsigned long long)*at);
-    if (memcmp(h->magic, "ustar", sizeof(h->magic)) != 0 || (h->type != '0' && h->type != '\0') ||
-        h->prefix[0] || h->link[0])
-        return FAIL(e, INVALID_ARGUMENT,
-                    "refused: a bundle is a tar file of the form ustar with plain files only "
-                    "(make it with weir bundle export)");
-    TRY(part_find(h, &part, e));
+    TRY(part_find(entry->name, &part, e));
     range = &b->parts[part];
     if (range->there)
         return FAIL(e, INVALID_ARGUMENT, "refused: part %s is there twice", parts[part].name);
     *at += BLOCK;
-    if (!octal_read(h->size, sizeof(h->size), &bytes) || bytes > parts[part].bytes_max ||
-        *at > end || padded(bytes) > end - *at)
+    if (entry->bytes > parts[part].bytes_max || *at > end ||
+        ustar_padded(entry->bytes) > end - *at)
         return FAIL(
             e, INVALID_ARGUMENT,
             "refused: the size of part %s is beyond its limit of %llu MiB or the file's end",
             parts[part].name, (unsigned long long)(parts[part].bytes_max >> 20));
-    *range = (struct bundle_range){.there = true, .at = *at, .bytes = bytes};
-    *at += padded(bytes);
+    *range = (struct bundle_range){.there = true, .at = *at, .bytes = entry->bytes};
+    *at += ustar_padded(entry->bytes);
     return 0;
 }
 
@@ -410,18 +350,28 @@ static NODISCARD int trailer_check(const struct bundle *b, uint64_t at, uint64_t
 static NODISCARD int heads_read(struct bundle *b, struct err *e)
 {
     uint64_t at = 0, end;
-    struct tar_head h;
+    struct ustar_entry entry;
+    enum ustar_verdict verdict;
+    char block[BLOCK];
     size_t n;
 
     TRY(file_size(b->fd, &end, e));
     for (;;) {
-        TRY(file_pread(b->fd, &h, sizeof(h), at, &n, e));
-        if (n != sizeof(h))
+        TRY(file_pread(b->fd, block, sizeof(block), at, &n, e));
+        if (n != sizeof(block))
             return FAIL(e, INVALID_ARGUMENT, "refused: the bundle ends too early, at byte %llu",
                         (unsigned long long)(at + n));
-        if (all_zero((const char *)&h, sizeof(h)))
+        verdict = ustar_read(block, &entry);
+        if (verdict == USTAR_END)
             break;
-        TRY(head_read(b, &h, &at, end, e));
+        if (verdict == USTAR_DAMAGED)
+            return FAIL(e, INVALID_ARGUMENT, "refused: the bundle is damaged at byte %llu",
+                        (unsigned long long)at);
+        if (verdict == USTAR_FOREIGN)
+            return FAIL(e, INVALID_ARGUMENT,
+                        "refused: a bundle is a tar file of the form ustar with plain files only "
+                        "(make it with weir bundle export)");
+        TRY(head_read(b, &entry, &at, end, e));
     }
     TRY(trailer_check(b, at, end, e));
     for (int i = 0; i < BUNDLE_PART_COUNT; i++)

@@ -16,8 +16,10 @@
 #include "base/time.h"
 #include "registry/rowfile.h"
 #include "registry/xgb_onnx.h"
+#include "serve/runtime/adopt.h"
 #include "serve/runtime/runtime.h"
 #include "stats/latency.h"
+#include "wire/tensor_frame.h"
 
 #include <getopt.h>
 #include <math.h>
@@ -31,26 +33,10 @@
 #define OUTPUT_TEXTS_MAX 4096u /* distinct texts of one output; further ones read as missing */
 
 struct probe_args {
-    const char *model, *platform, *rows, *out, *convert;
+    const char *model, *platform, *rows, *out, *convert, *pack, *remote;
 };
 
 /* --- What a model is -------------------------------------------------------------------------- */
-
-static struct json *specs_json(const struct tensor_spec *specs, uint32_t n, struct arena *a)
-{
-    struct json *list = json_new_array(a);
-
-    for (uint32_t i = 0; i < n; i++) {
-        struct json *item = json_push(list, json_new_object(a)), *shape;
-
-        json_set_str(a, item, S("name"), arena_dup(a, specs[i].name)); /* the model goes first */
-        json_set_str(a, item, S("datatype"), str_of(tensor_type_name(specs[i].datatype)));
-        shape = json_set(item, S("shape"), json_new_array(a));
-        for (uint32_t d = 0; d < specs[i].rank; d++)
-            json_push(shape, json_new_int(a, specs[i].shape[d]));
-    }
-    return list;
-}
 
 static void describe(const struct runtime_model *m, int64_t load_ns, struct arena *a,
                      struct json *answer)
@@ -58,8 +44,8 @@ static void describe(const struct runtime_model *m, int64_t load_ns, struct aren
     struct rusage usage = {0};
 
     getrusage(RUSAGE_SELF, &usage);
-    json_set(answer, S("inputs"), specs_json(m->inputs, m->input_count, a));
-    json_set(answer, S("outputs"), specs_json(m->outputs, m->output_count, a));
+    json_set(answer, S("inputs"), tensor_specs_json(m->inputs, m->input_count, a));
+    json_set(answer, S("outputs"), tensor_specs_json(m->outputs, m->output_count, a));
     json_set_real(a, answer, S("load_ms"), (double)load_ns / 1e6);
     json_set_int(a, answer, S("rss_bytes"), (int64_t)usage.ru_maxrss * 1024);
 }
@@ -331,15 +317,33 @@ static NODISCARD int convert(const struct probe_args *args, struct arena *a, str
     return 0;
 }
 
+static NODISCARD int adopt(const struct probe_args *args, struct arena *a, struct json *answer,
+                           struct err *e)
+{
+    const struct runtime_options options = {.must_start = true};
+    struct json *info;
+
+    if (args->pack)
+        TRY(adopt_folder(args->pack, args->out, &options, a, &info, e));
+    else
+        TRY(adopt_remote(args->remote, args->out, a, &info, e));
+    JSON_EACH (member, info)
+        json_set(answer, member->key, json_copy(a, member));
+    return 0;
+}
+
 static NODISCARD int probe(const struct probe_args *args, struct arena *a, struct json *answer,
                            struct err *e)
 {
     AUTO(runtime_unloadp) struct runtime_model *m = NULL;
+    const struct runtime_options options = {.must_start = true};
     int64_t from = time_mono_ns();
 
     if (args->convert)
         return convert(args, a, answer, e);
-    TRY(runtime_load(str_of(args->platform), args->model, NULL, &m, e));
+    if (args->pack || args->remote)
+        return adopt(args, a, answer, e);
+    TRY(runtime_load(str_of(args->platform), args->model, &options, &m, e));
     describe(m, time_mono_ns() - from, a, answer);
     return args->rows ? run_rows(args, m, a, e) : 0;
 }
@@ -347,7 +351,9 @@ static NODISCARD int probe(const struct probe_args *args, struct arena *a, struc
 static int usage(void)
 {
     fprintf(stderr, "usage: weir probe --model FILE --platform NAME [--rows FILE --out FILE]\n"
-                    "       weir probe --convert FILE --out FILE\n");
+                    "       weir probe --convert FILE --out FILE\n"
+                    "       weir probe --pack FOLDER --out FILE\n"
+                    "       weir probe --remote FILE --out FILE\n");
     return 2;
 }
 
@@ -356,9 +362,10 @@ static bool parse(int argc, char **argv, struct probe_args *args)
     static const struct option options[] = {
         {"model", required_argument, NULL, 'm'},   {"platform", required_argument, NULL, 'p'},
         {"rows", required_argument, NULL, 'r'},    {"out", required_argument, NULL, 'o'},
-        {"convert", required_argument, NULL, 'c'}, {NULL, 0, NULL, 0},
+        {"convert", required_argument, NULL, 'c'}, {"pack", required_argument, NULL, 'k'},
+        {"remote", required_argument, NULL, 'e'},  {NULL, 0, NULL, 0},
     };
-    int c;
+    int c, makes;
 
     optind = 1;
     while ((c = getopt_long(argc, argv, "", options, NULL)) != -1)
@@ -378,11 +385,18 @@ static bool parse(int argc, char **argv, struct probe_args *args)
         case 'c':
             args->convert = optarg;
             break;
+        case 'k':
+            args->pack = optarg;
+            break;
+        case 'e':
+            args->remote = optarg;
+            break;
         default:
             return false;
         }
-    return optind == argc && !args->model == !!args->convert && !args->model == !args->platform &&
-           !args->out == (!args->rows && !args->convert);
+    makes = !!args->convert + !!args->pack + !!args->remote;
+    return optind == argc && makes + !!args->model == 1 && !args->model == !args->platform &&
+           !args->out == (!args->rows && !makes);
 }
 
 int probe_main(int argc, char **argv)

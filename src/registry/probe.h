@@ -5,6 +5,8 @@
  *   probe --model F --platform P                       inputs, outputs, load_ms, rss_bytes
  *   probe --model F --platform P --rows IN --out OUT   runs the rows of IN; latency in the answer
  *   probe --convert F --out OUT                        XGBoost to ONNX
+ *   probe --pack FOLDER --out OUT                      a process model to its artifact
+ *   probe --remote F --out OUT                         a remote model to its artifact
  *
  * Prints one JSON object; a refusal is {"error":{"code","message"}} and exit status 1. IN is a
  * rowfile whose text is {"columns":[{"input","element","texts":[]}],"latency_rows":n}: columns with

@@ -92,8 +92,8 @@ static NODISCARD int format_detect(str head, const char **ret_format, struct err
     for (size_t i = 0; i < ARRAY_LEN(foreign); i++)
         if (str_starts(head, foreign[i].magic))
             return FAIL(e, INVALID_ARGUMENT,
-                        "refused: this is %s; export the model to ONNX, or save an XGBoost model "
-                        "as JSON",
+                        "refused: this is %s; export the model to ONNX, save an XGBoost model as "
+                        "JSON, or serve it by a program of its own (a folder with model.yaml)",
                         foreign[i].what);
     if (!head.n)
         return FAIL(e, INVALID_ARGUMENT, "refused: the file is empty");
@@ -160,6 +160,8 @@ int register_copy(const struct registry_env *env, const struct registry_request 
         return FAIL(e, INVALID_ARGUMENT,
                     "'" STR_F "' is no name for a model: letters, digits, '.', '_' and '-'",
                     STR_A(str_take(req->model, 64)));
+    if (adopt_is(req->path))
+        return adopt_copy(env, req, a, candidate, e);
     TRY(file_check(req->path, &bytes, &format, e));
     if (strcmp(format, "bundle") == 0)
         return import_copy(env, req, a, candidate, e);

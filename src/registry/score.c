@@ -6,7 +6,9 @@
  * when it ended without an answer, how it ended is, with the last line it wrote to stderr. The
  * answer is as little trusted as the model: sizes and indexes are checked here again.
  *
- * The child sees none of this process's environment but where libraries are.
+ * The child sees none of this process's environment but where libraries are, and no network. For a
+ * model that lives elsewhere it sees both: it reads no model file then, and what it starts gets what
+ * its manifest says.
  */
 #include "registry/score.h"
 
@@ -46,21 +48,15 @@ struct probe_run {
     struct arena *a;
     char *dir; /* of this child; removed at the end */
     const char *out_path, *err_path;
+    bool elsewhere; /* the model is a program of its own, or on a remote server */
 };
 
 static void probe_run_done(struct probe_run *p)
 {
     struct err e;
-    str *names;
-    size_t n;
 
-    if (!p->dir || file_list(p->dir, p->a, &names, &n, &e))
-        return;
-    for (size_t i = 0; i < n; i++)
-        if (file_remove(path_join(p->a, p->dir, names[i].p), &e))
-            return;
-    if (file_remove_dir(p->dir, &e))
-        return;
+    if (p->dir && file_remove_tree(p->dir, &e))
+        return; /* it stays; nothing else depends on it */
 }
 
 static NODISCARD int probe_run_init(const struct score_env *env, struct arena *a,
@@ -151,7 +147,7 @@ static NODISCARD int run_child(struct probe_run *p, const char *const *argv, str
     struct child_exit x;
     struct child_spec spec = {
         .argv = argv,
-        .env = vars,
+        .env = p->elsewhere ? NULL : vars,
         .cwd = p->dir,
         .out = {.path = p->out_path},
         .err = {.path = p->err_path},
@@ -160,7 +156,7 @@ static NODISCARD int run_child(struct probe_run *p, const char *const *argv, str
                    .cpu_seconds = (uint64_t)(time_ns / NS_PER_S) + 1,
                    .file_bytes = FILE_BYTES_MAX,
                    .open_files = 64},
-        .no_network = true};
+        .no_network = !p->elsewhere};
 
     if (libraries)
         vars[n++] = libraries;
@@ -169,6 +165,11 @@ static NODISCARD int run_child(struct probe_run *p, const char *const *argv, str
     TRY(child_start(&spec, &child, e));
     child_wait(&child, time_mono_ns() + time_ns, GRACE_NS, &x);
     return judge(p, &x, ret, e);
+}
+
+static bool is_elsewhere(str platform)
+{
+    return str_eq(platform, S("process")) || str_eq(platform, S("remote"));
 }
 
 int score_open(const struct score_env *env, str platform, const char *path, struct arena *a,
@@ -181,6 +182,7 @@ int score_open(const struct score_env *env, str platform, const char *path, stru
 
     TRY(path_real(path, a, &real, e));
     TRY(probe_run_init(env, a, &p, e));
+    p.elsewhere = is_elsewhere(platform);
     const char *argv[] = {
         env->self, "probe", "--model", real, "--platform", arena_dupz(a, platform), NULL};
     TRY(run_child(&p, argv, &answer, e));
@@ -202,6 +204,22 @@ int score_convert_xgb(const struct score_env *env, const char *from, const char 
     TRY(probe_run_init(env, a, &p, e));
     made = path_join(a, p.dir, "model.onnx");
     const char *argv[] = {env->self, "probe", "--convert", real, "--out", made, NULL};
+    TRY(run_child(&p, argv, ret_info, e));
+    return file_rename(made, to, e);
+}
+
+int score_adopt(const struct score_env *env, bool is_remote, const char *from, const char *to,
+                struct arena *a, struct json **ret_info, struct err *e)
+{
+    AUTO(probe_run_done) struct probe_run p = {0};
+    const char *real, *made;
+
+    TRY(path_real(from, a, &real, e));
+    TRY(probe_run_init(env, a, &p, e));
+    p.elsewhere = true;
+    made = path_join(a, p.dir, "artifact");
+    const char *argv[] = {
+        env->self, "probe", is_remote ? "--remote" : "--pack", real, "--out", made, NULL};
     TRY(run_child(&p, argv, ret_info, e));
     return file_rename(made, to, e);
 }

@@ -70,6 +70,3 @@ NODISCARD int snapshot_verify(struct run *r, const char *file, struct err *e);
 NODISCARD int trainer_run(struct run *r, char **ret_model, struct err *e);
 /* What it left in metrics.json: an object, or NULL. */
 struct json *trainer_metrics(struct run *r);
-
-/* tree.c: removes a folder with all that is in it, without following links. */
-NODISCARD int tree_remove(const char *path, struct err *e);

@@ -218,7 +218,7 @@ int trainer_run(struct run *r, char **ret_model, struct err *e)
                     STR_A(r->model_name));
     TRY(snapshot_verify(r, SNAPSHOT_TRAIN, e));
     TRY(write_spec(r, trainer, e));
-    TRY(tree_remove(run_path(r, "out"), e));
+    TRY(file_remove_tree(run_path(r, "out"), e));
     TRY(file_remove(run_path(r, "trainer.log"), e));
     TRY(file_make_dirs(run_path(r, "out"), e));
     TRY(start_child(r, trainer, &child, e));

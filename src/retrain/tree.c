@@ -5,35 +5,6 @@
  */
 #include "retrain/priv.h"
 
-#include <sys/stat.h>
-
-#define DEPTH_MAX 64
-
-static NODISCARD int remove_at(const char *path, int depth, struct err *e)
-{
-    AUTO(arena_done) struct arena a = {0};
-    struct stat st;
-    str *names;
-    size_t n;
-
-    if (lstat(path, &st))
-        return 0;
-    if (!S_ISDIR(st.st_mode))
-        return file_remove(path, e);
-    if (depth == DEPTH_MAX)
-        return FAIL(e, OUT_OF_RANGE, "%s: folders are nested deeper than %d", path, DEPTH_MAX);
-    arena_init(&a, 0);
-    TRY(file_list(path, &a, &names, &n, e));
-    for (size_t i = 0; i < n; i++)
-        TRY(remove_at(path_join(&a, path, names[i].p), depth + 1, e));
-    return file_remove_dir(path, e);
-}
-
-int tree_remove(const char *path, struct err *e)
-{
-    return remove_at(path, 0, e);
-}
-
 /* Folders of others in work/ (those of probes) have other names and are left alone. */
 static bool is_flow_id(str name)
 {
@@ -74,7 +45,7 @@ int retrain_sweep(const struct retrain_env *env, struct meta *m, int64_t wall_ns
                            M_ARGS(M_STR(names[i]), M_INT(wall_ns - keep_ns)), 0, &wanted, e));
         if (wanted)
             continue;
-        TRY(tree_remove(path_join(&a, work, names[i].p), e));
+        TRY(file_remove_tree(path_join(&a, work, names[i].p), e));
         ++*ret_removed;
     }
     return 0;

@@ -365,11 +365,17 @@ static void wait_taken(struct gateway *gw, const struct served_plan *plan)
 /* Under publish_lock: nobody else changes gw->plan, so it is read without plan_lock. */
 static NODISCARD int publish(struct gateway *gw, str hash, struct err *e)
 {
-    struct served_config cfg = {gw->blobs, gw->cfg.loops, gw->keeper != NULL, gw->cfg.monitors};
+    AUTO(arena_done) struct arena a = {0};
+    struct served_config cfg = {.blobs = gw->blobs,
+                                .loops = gw->cfg.loops,
+                                .records = gw->keeper != NULL,
+                                .cells = gw->cfg.monitors};
     struct served_plan *plan;
 
     if (gw->plan && str_eqz(hash, gw->plan_hash))
         return 0;
+    arena_init(&a, 0);
+    cfg.work_dir = path_join(&a, gw->cfg.state_dir, "work");
     TRY(served_plan_new(&cfg, hash, gw->plan, &plan, e));
     pthread_mutex_lock(&gw->plan_lock);
     if (gw->plan) {

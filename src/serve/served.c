@@ -94,7 +94,7 @@ static NODISCARD int model_load(const struct served_config *cfg, const struct pl
     AUTO(served_model_unrefp)
     struct served_model *m = mem_zalloc(sizeof(struct served_model) + lanes * sizeof(struct lane));
     AUTO(arena_done) struct arena a = {0};
-    struct runtime_options options = {.threads = compute->threads};
+    struct runtime_options options = {.threads = compute->threads, .work_dir = cfg->work_dir};
     char *path;
 
     arena_init(&a, 0);

@@ -93,6 +93,7 @@ struct served_config {
     uint32_t loops;
     bool records; /* fold and store what the endpoints answer */
     bool cells;
+    const char *work_dir; /* where engines may keep files; NULL: the present folder */
 };
 
 /* Builds what `root_hash` says, taking from `previous` (may be NULL) what is unchanged. Worker. Any

@@ -15,7 +15,8 @@
 
 #define ELEMENTS_DEFAULT 65536
 
-static const struct runtime_engine *const engines[] = {&runtime_ort, &runtime_identity};
+static const struct runtime_engine *const engines[] = {&runtime_ort, &runtime_identity,
+                                                      &runtime_process, &runtime_remote};
 
 static const struct runtime_engine *engine_find(str platform)
 {
@@ -49,8 +50,9 @@ int runtime_load(str platform, const char *path, const struct runtime_options *o
     const struct runtime_engine *engine = engine_find(platform);
 
     if (!engine)
-        return FAIL(e, INVALID_ARGUMENT, "platform '" STR_F "' is unknown, expected %s or %s",
-                    STR_A(str_take(platform, 64)), runtime_ort.platform, runtime_identity.platform);
+        return FAIL(e, INVALID_ARGUMENT, "platform '" STR_F "' is unknown, expected %s, %s, %s or %s",
+                    STR_A(str_take(platform, 64)), runtime_ort.platform, runtime_process.platform,
+                    runtime_remote.platform, runtime_identity.platform);
     m = mem_zalloc(sizeof(*m));
     m->engine = engine;
     m->options = options ? *options : (struct runtime_options){.threads = 0};
@@ -161,6 +163,7 @@ int runtime_run(struct runtime_slot *s, uint32_t rows, int64_t deadline_mono_ns,
         for (uint32_t i = 0; i < s->model->input_count; i++)
             tensor_set_rows(&s->inputs[i], rows);
     }
+    s->deadline_ns = deadline_mono_ns;
     rc = s->model->engine->run(s, e);
     if (rc != CODE_INVALID_ARGUMENT || !rows)
         return rc;
@@ -181,4 +184,17 @@ void runtime_cancel(struct runtime_slot *s)
 {
     if (s->model->engine->cancel)
         s->model->engine->cancel(s);
+}
+
+void runtime_stat(struct runtime_model *m, struct runtime_stat *ret)
+{
+    *ret = (struct runtime_stat){0};
+    if (m->engine->stat)
+        m->engine->stat(m, ret);
+}
+
+void runtime_force(struct runtime_model *m, enum runtime_force force)
+{
+    if (m->engine->force)
+        m->engine->force(m, force);
 }

@@ -11,7 +11,8 @@
  *   slot->outputs
  *
  * Platforms: "onnxruntime_onnx" (alias "onnx"), any ONNX file without external data; "identity",
- * which gives its input back and serves to measure what the server itself costs.
+ * which gives its input back and serves to measure what the server itself costs; "process", a
+ * program of the user's own in a child process; "remote", another Open Inference Protocol server.
  */
 #pragma once
 
@@ -26,7 +27,22 @@ struct runtime_options {
     uint32_t threads; /* inside one run; 0 means 1: the loops are the parallelism */
     bool keep_memory; /* the engine keeps its working memory between runs: for large networks on
                          dedicated machines; otherwise it is given back */
+    const char *work_dir; /* borrowed during load: where an engine may keep files while the model is
+                             loaded; NULL = the present folder */
+    bool must_start; /* loading fails when the program does not start, or the remote server does not
+                        answer: for the probe. Otherwise runs fail until they do. */
 };
+
+/* What a model that lives elsewhere is doing; all 0 for others. */
+struct runtime_stat {
+    uint32_t instances, ready, broken; /* programs; broken: in a crash loop */
+    uint64_t starts, ends;
+    const char *breaker; /* "closed", "open", "half-open"; NULL without one */
+    uint64_t openings, rejected, retries; /* of the breaker; repeated calls */
+};
+
+/* How a breaker is held by hand (serve/breaker.h). */
+enum runtime_force { RUNTIME_FORCE_NONE, RUNTIME_FORCE_OPEN, RUNTIME_FORCE_CLOSED };
 
 struct runtime_model;
 struct runtime_slot;
@@ -36,13 +52,15 @@ struct runtime_slot;
 struct runtime_engine {
     const char *platform;
     const char *alias; /* or NULL */
-    bool blocking;     /* run waits for somebody else: never on a loop */
+    bool blocking;     /* run waits for somebody else: never called on a loop */
     NODISCARD int (*load)(struct runtime_model *m, const char *path, struct err *e);
     void (*unload)(struct runtime_model *m);
     NODISCARD int (*slot_init)(struct runtime_slot *s, struct err *e);
     void (*slot_done)(struct runtime_slot *s);
     NODISCARD int (*run)(struct runtime_slot *s, struct err *e);
     void (*cancel)(struct runtime_slot *s); /* or NULL */
+    void (*stat)(struct runtime_model *m, struct runtime_stat *ret);      /* or NULL */
+    void (*force)(struct runtime_model *m, enum runtime_force force);     /* or NULL */
 };
 
 struct runtime_model {
@@ -62,6 +80,7 @@ struct runtime_slot {
     struct tensor *inputs;  /* data and cap_bytes set; the caller fills data and shape */
     struct tensor *outputs; /* filled by a run; data valid until the next run of the slot */
     struct arena arena;     /* owned: what lives as long as the slot */
+    int64_t deadline_ns;    /* of the run under way; 0 = none */
     void *state;            /* owned by the engine */
 };
 
@@ -91,8 +110,9 @@ DEFINE_AUTO_PTR(struct runtime_slot, runtime_slot_free)
  * Computes slot->outputs from slot->inputs, on the calling thread. rows > 0 sets the first
  * dimension of every input (batched models only); rows == 0 takes the shapes that the inputs have.
  * `deadline_mono_ns` (0: none) is looked at before the run: DEADLINE_EXCEEDED. A run under way ends
- * early only by runtime_cancel(). Errors of the engine: INVALID_ARGUMENT for shapes it refuses
- * where rows == 0, else INTERNAL. One thread at a time per slot.
+ * early only by runtime_cancel(); one of a blocking engine also by the deadline. Errors of the
+ * engine: INVALID_ARGUMENT for shapes it refuses where rows == 0, else INTERNAL. One thread at a
+ * time per slot.
  */
 NODISCARD int runtime_run(struct runtime_slot *s, uint32_t rows, int64_t deadline_mono_ns,
                           struct err *e);
@@ -104,3 +124,8 @@ bool runtime_rows_match(const struct runtime_slot *s, uint32_t rows);
 /* Asks the run under way in this slot to stop; it then fails with CANCELLED. From any thread. A
  * no-op when nothing runs, and for engines that cannot stop. */
 void runtime_cancel(struct runtime_slot *s);
+
+/* For metrics and for operators; any thread that holds the model. */
+void runtime_stat(struct runtime_model *m, struct runtime_stat *ret);
+/* Holds the breaker of a remote model open or closed, or lets it go; a no-op for others. */
+void runtime_force(struct runtime_model *m, enum runtime_force force);

@@ -155,7 +155,7 @@ static NODISCARD int run_child(struct probe_run *p, const char *const *argv, str
                        LIMIT_ADDRESSES ? l->memory_bytes ? l->memory_bytes : SCORE_MEMORY_BYTES : 0,
                    .cpu_seconds = (uint64_t)(time_ns / NS_PER_S) + 1,
                    .file_bytes = FILE_BYTES_MAX,
-                   .open_files = 64},
+                   .open_files = p->elsewhere ? 256 : 64}, /* starting a child takes numbers above 64 */
         .no_network = !p->elsewhere};
 
     if (libraries)
@@ -434,6 +434,7 @@ int score_table(const struct score_env *env, const struct score_request *req,
         return FAIL(e, INVALID_ARGUMENT, "the model has no named columns to fill from a table");
     TRY(path_real(req->path, &a, &real, e));
     TRY(probe_run_init(env, &a, &p, e));
+    p.elsewhere = is_elsewhere(req->platform);
     in = path_join(&a, p.dir, "rows");
     out = path_join(&a, p.dir, "answers");
     TRY(write_rows(req, in, &a, e));

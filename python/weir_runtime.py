@@ -170,7 +170,7 @@ def _answer(stream, number, outputs, values):
     tensors, parts = [], []
     for spec in outputs:
         shape, raw = _pack(spec, values[spec["name"]])
-        tensors.append({"name": spec["name"], "datatype": spec["datatype"], "shape": shape, "bytes": len(raw)})
+        tensors.append({**spec, "shape": shape, "bytes": len(raw)})
         parts.append(raw)
     _write_frame(stream, ANSWER, number, {"tensors": tensors}, parts)
 
@@ -191,9 +191,8 @@ def _run(stream, number, header, data, predict, outputs):
 
 
 def _specs(given):
-    return [
-        spec if isinstance(spec, dict) else dict(zip(("name", "datatype", "shape"), spec)) for spec in given
-    ]
+    names = ("name", "datatype", "shape")
+    return [spec if isinstance(spec, dict) else dict(zip(names, spec, strict=True)) for spec in given]
 
 
 def serve(predict, inputs=None, outputs=None):

@@ -50,7 +50,8 @@ NODISCARD int file_link(const char *from, const char *to, struct err *e);
 NODISCARD int file_sync_dir(const char *dir, struct err *e);
 NODISCARD int file_remove(const char *path, struct err *e);     /* missing is no error */
 NODISCARD int file_remove_dir(const char *path, struct err *e); /* empty; missing is no error */
-/* A file or a folder with all that is in it; links are removed, not followed. Missing is no error. */
+/* A file or a folder with all that is in it; links are removed, not followed. Missing is no error.
+ */
 NODISCARD int file_remove_tree(const char *path, struct err *e);
 /* mkdir -p, 0750. The names of new folders are durable. */
 NODISCARD int file_make_dirs(const char *path, struct err *e);

@@ -51,7 +51,8 @@ int adopt_copy(const struct registry_env *env, const struct registry_request *re
     if (stat(req->path, &st))
         return FAIL_ERRNO(e, "model %s", req->path);
     platform = S_ISDIR(st.st_mode) ? S("process") : S("remote");
-    made = arena_printf(a, "%s/adopted-%016llx", child.work_dir, (unsigned long long)random_u64()).p;
+    made =
+        arena_printf(a, "%s/adopted-%016llx", child.work_dir, (unsigned long long)random_u64()).p;
     TRY(score_adopt(&child, !S_ISDIR(st.st_mode), req->path, made, a, &info, e));
     rc = blobs_put_file(env->blobs, made, artifact, e);
     if (!rc)

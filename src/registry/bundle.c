@@ -320,8 +320,7 @@ static NODISCARD int head_read(struct bundle *b, const struct ustar_entry *entry
     if (range->there)
         return FAIL(e, INVALID_ARGUMENT, "refused: part %s is there twice", parts[part].name);
     *at += BLOCK;
-    if (entry->bytes > parts[part].bytes_max || *at > end ||
-        ustar_padded(entry->bytes) > end - *at)
+    if (entry->bytes > parts[part].bytes_max || *at > end || ustar_padded(entry->bytes) > end - *at)
         return FAIL(
             e, INVALID_ARGUMENT,
             "refused: the size of part %s is beyond its limit of %llu MiB or the file's end",

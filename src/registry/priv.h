@@ -55,7 +55,8 @@ struct profile_input {
 NODISCARD int profile_make(const struct profile_input *in, struct arena *a,
                            struct json **ret_profile, struct err *e);
 
-/* --- What lives elsewhere (adopt.c): a folder with a program, the description of a remote server. */
+/* --- What lives elsewhere (adopt.c): a folder with a program, the description of a remote server.
+ */
 
 bool adopt_is(const char *path);
 NODISCARD int adopt_copy(const struct registry_env *env, const struct registry_request *req,

@@ -35,9 +35,9 @@ struct registry_env {
 /* --- Registering ----------------------------------------------------------------------------- */
 
 struct registry_request {
-    str model;                  /* str_is_name(); made if new */
-    const char *path;           /* ONNX, XGBoost JSON or UBJSON, a bundle, the description of a remote
-                                   model, or the folder of a process model; told by content */
+    str model;        /* str_is_name(); made if new */
+    const char *path; /* ONNX, XGBoost JSON or UBJSON, a bundle, the description of a remote
+                         model, or the folder of a process model; told by content */
     const struct json *project; /* normalised tree, or NULL: the signature is guessed */
     str actor, reason, correlation;
     /* Objects or NULL; kept with the version. metadata: any of commit, owner, algorithm, framework,

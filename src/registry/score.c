@@ -7,8 +7,8 @@
  * answer is as little trusted as the model: sizes and indexes are checked here again.
  *
  * The child sees none of this process's environment but where libraries are, and no network. For a
- * model that lives elsewhere it sees both: it reads no model file then, and what it starts gets what
- * its manifest says.
+ * model that lives elsewhere it sees both: it reads no model file then, and what it starts gets
+ * what its manifest says.
  */
 #include "registry/score.h"
 
@@ -155,7 +155,8 @@ static NODISCARD int run_child(struct probe_run *p, const char *const *argv, str
                        LIMIT_ADDRESSES ? l->memory_bytes ? l->memory_bytes : SCORE_MEMORY_BYTES : 0,
                    .cpu_seconds = (uint64_t)(time_ns / NS_PER_S) + 1,
                    .file_bytes = FILE_BYTES_MAX,
-                   .open_files = p->elsewhere ? 256 : 64}, /* starting a child takes numbers above 64 */
+                   .open_files =
+                       p->elsewhere ? 256 : 64}, /* starting a child takes numbers above 64 */
         .no_network = !p->elsewhere};
 
     if (libraries)
@@ -218,8 +219,8 @@ int score_adopt(const struct score_env *env, bool is_remote, const char *from, c
     TRY(probe_run_init(env, a, &p, e));
     p.elsewhere = true;
     made = path_join(a, p.dir, "artifact");
-    const char *argv[] = {
-        env->self, "probe", is_remote ? "--remote" : "--pack", real, "--out", made, NULL};
+    const char *argv[] = {env->self, "probe", is_remote ? "--remote" : "--pack", real, "--out",
+                          made,      NULL};
     TRY(run_child(&p, argv, ret_info, e));
     return file_rename(made, to, e);
 }

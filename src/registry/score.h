@@ -40,8 +40,9 @@ NODISCARD int score_open(const struct score_env *env, str platform, const char *
 NODISCARD int score_convert_xgb(const struct score_env *env, const char *from, const char *to,
                                 struct arena *a, struct json **ret_info, struct err *e);
 
-/* What lives elsewhere becomes an artifact at `to` (serve/runtime/adopt.h): a folder with a program,
- * or the description of a remote server. The program is started, the server asked, by the child. */
+/* What lives elsewhere becomes an artifact at `to` (serve/runtime/adopt.h): a folder with a
+ * program, or the description of a remote server. The program is started, the server asked, by the
+ * child. */
 NODISCARD int score_adopt(const struct score_env *env, bool is_remote, const char *from,
                           const char *to, struct arena *a, struct json **ret_info, struct err *e);
 

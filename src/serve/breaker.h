@@ -33,12 +33,12 @@ struct breaker {
     struct breaker_config cfg;
     enum breaker_state state;
     enum breaker_force force;
-    uint32_t failures;  /* in a row, while closed */
+    uint32_t failures; /* in a row, while closed */
     uint64_t generation;
     int64_t opened_ns;
-    int64_t trial_ns;   /* when the call under way began, while half open */
-    bool trial;         /* there is one */
-    uint64_t openings;  /* for metrics: times it opened, calls it turned away */
+    int64_t trial_ns;  /* when the call under way began, while half open */
+    bool trial;        /* there is one */
+    uint64_t openings; /* for metrics: times it opened, calls it turned away */
     uint64_t rejected;
 };
 

@@ -184,8 +184,8 @@ static NODISCARD int output_end(struct reader *r, const struct output *o, struct
                     SHOWN(o->name), STR_A(str_take(o->datatype, 16)),
                     tensor_type_name(t->spec->datatype));
     if (!o->has_shape || binary == (o->data_at != NULL))
-        return FAIL(e, INVALID_ARGUMENT, "output '" STR_F "' has no shape, or no data, or both kinds",
-                    SHOWN(o->name));
+        return FAIL(e, INVALID_ARGUMENT,
+                    "output '" STR_F "' has no shape, or no data, or both kinds", SHOWN(o->name));
     TRY(tensor_raw_shape(t, o->shape, o->rank, e));
     t->present = true;
     if (!binary)
@@ -193,7 +193,8 @@ static NODISCARD int output_end(struct reader *r, const struct output *o, struct
     if (!infer_parameter_int(o->parameters, S("binary_data_size"), &size) || size < 0 ||
         (uint64_t)size > r->raw.n)
         return FAIL(e, INVALID_ARGUMENT,
-                    "output '" STR_F "': binary_data_size is not a size within the %zu bytes behind "
+                    "output '" STR_F
+                    "': binary_data_size is not a size within the %zu bytes behind "
                     "the JSON",
                     SHOWN(o->name), r->raw.n);
     TRY(tensor_raw_over(t, str_take(r->raw, (size_t)size), r->arena, e));

@@ -135,7 +135,7 @@ def test_the_example_serves_a_pickle(weir_project, tmp_path):
 
     names = ["price", "items", "discount", "days_to_ship", "past_returns"]
     status, answer = post(project.gateway, "/v1/predict/returns",
-                          {"features": dict(zip(names, map(float, rows[0])))})
+                          {"features": dict(zip(names, map(float, rows[0]), strict=True))})
     assert status == 200 and answer["prediction"] == str(want[0].argmax())
     shown = project.run_json("models", "returns", "1")
     assert "process" in json.dumps(shown)

@@ -228,8 +228,8 @@ static NODISCARD int make_file(int from, uint64_t at, const struct ustar_entry *
 
     arena_init(&a, 0);
     if (slash)
-        TRY(file_make_dirs(
-            path_join(&a, folder, arena_dupz(&a, str_range(entry->name, slash))), e));
+        TRY(file_make_dirs(path_join(&a, folder, arena_dupz(&a, str_range(entry->name, slash))),
+                           e));
     path = path_join(&a, folder, entry->name);
     TRY(file_open(path, FILE_EXCLUSIVE, &fd, e));
     for (uint64_t done = 0; done < entry->bytes; done += n) {

@@ -32,8 +32,8 @@ enum process_network {
 };
 
 struct process_manifest {
-    const char *const *command; /* NULL-terminated */
-    const char *const *env;     /* "NAME=value", NULL-terminated */
+    const char *const *command;  /* NULL-terminated */
+    const char *const *env;      /* "NAME=value", NULL-terminated */
     const char *const *pass_env; /* names of variables of the gateway that the program may see */
     uint32_t instances;
     uint64_t memory_bytes; /* address space of each; 0 = not limited */
@@ -45,8 +45,8 @@ struct process_manifest {
     int64_t run_ns;   /* of one run, besides the request's deadline */
     int64_t grace_ns; /* that an answer may be late before the program is killed */
     int64_t backoff_ns;
-    int64_t retry_ns;     /* after a crash loop */
-    uint32_t crash_limit; /* ends in a row that make a crash loop; 0 = never */
+    int64_t retry_ns;                     /* after a crash loop */
+    uint32_t crash_limit;                 /* ends in a row that make a crash loop; 0 = never */
     struct tensor_spec *inputs, *outputs; /* NULL: the program declares them */
     uint32_t input_count, output_count;
 };
@@ -126,12 +126,12 @@ struct process_herd;
 struct process_instance {
     struct process_herd *herd;
     uint32_t index;
-    enum process_state state;       /* under herd->mutex */
-    enum process_return returned;   /* under herd->mutex; for the herd's thread to see to */
-    const char *verdict;            /* why it was returned as bad; a literal */
-    bool is_broken;                 /* under herd->mutex: in a crash loop */
-    bool answered;                  /* under herd->mutex: since it was started */
-    bool exited;                    /* collected, while a run still had it */
+    enum process_state state;     /* under herd->mutex */
+    enum process_return returned; /* under herd->mutex; for the herd's thread to see to */
+    const char *verdict;          /* why it was returned as bad; a literal */
+    bool is_broken;               /* under herd->mutex: in a crash loop */
+    bool answered;                /* under herd->mutex: since it was started */
+    bool exited;                  /* collected, while a run still had it */
     uint64_t late_id;
     uint64_t next_id;
     struct process_reader reader; /* of whoever has the instance */
@@ -139,8 +139,8 @@ struct process_instance {
     int out_fd;                   /* what it writes to stdout and stderr, or -1 */
     struct child child;
     struct child_exit exit;
-    const char *why;    /* it was ended by us; a literal, or NULL */
-    uint32_t failures;  /* in a row */
+    const char *why;   /* it was ended by us; a literal, or NULL */
+    uint32_t failures; /* in a row */
     int64_t started_ns;
     struct loop_fd socket, output;
     struct loop_timer timer;
@@ -160,8 +160,8 @@ struct process_herd {
     struct thread thread;
     struct loop_hook turn_end;
     bool network_told;
-    uint64_t starts, ends; /* under mutex */
-    char reason[320];      /* under mutex: why the last one ended */
+    uint64_t starts, ends;                /* under mutex */
+    char reason[320];                     /* under mutex: why the last one ended */
     struct tensor_spec *inputs, *outputs; /* under mutex: as the first READY declared them */
     uint32_t input_count, output_count;
     uint32_t instance_count;

@@ -30,8 +30,9 @@
 
 #define FOLDER_PREFIX "process-"
 #define LOCK_SUFFIX ".lock"
-#define ARENA_BYTES_MAX ((size_t)256 << 20) /* of the header's tree and lists of texts of an answer */
-#define KEEP_BYTES ((size_t)1 << 20)        /* of an answer's memory, between runs */
+#define ARENA_BYTES_MAX \
+    ((size_t)256 << 20)              /* of the header's tree and lists of texts of an answer */
+#define KEEP_BYTES ((size_t)1 << 20) /* of an answer's memory, between runs */
 
 /* runtime_model.state */
 struct process_model {
@@ -288,8 +289,8 @@ static NODISCARD int answer_read(struct exchange *x, const char **ret_verdict, s
             TRY(wait_for(x, POLLIN, e));
             break;
         case PROCESS_HEADER:
-            if (r->head.id != x->id || (r->head.kind != TENSOR_FRAME_ANSWER &&
-                                        r->head.kind != TENSOR_FRAME_ERROR)) {
+            if (r->head.id != x->id ||
+                (r->head.kind != TENSOR_FRAME_ANSWER && r->head.kind != TENSOR_FRAME_ERROR)) {
                 *ret_verdict = "it answered what nobody had asked";
                 return FAIL(e, INTERNAL, "the program of the model broke the protocol");
             }
@@ -316,9 +317,9 @@ static void plain(char *text)
 
 static NODISCARD int error_of(const struct json *root, struct err *e)
 {
-    static const enum code allowed[] = {CODE_INVALID_ARGUMENT, CODE_OUT_OF_RANGE,
+    static const enum code allowed[] = {CODE_INVALID_ARGUMENT,   CODE_OUT_OF_RANGE,
                                         CODE_RESOURCE_EXHAUSTED, CODE_UNAVAILABLE,
-                                        CODE_UNIMPLEMENTED, CODE_FAILED_PRECONDITION};
+                                        CODE_UNIMPLEMENTED,      CODE_FAILED_PRECONDITION};
     str code = json_str_or(json_get(root, S("code")), S("INTERNAL"));
     str message = json_str_or(json_get(root, S("message")), S("it gave no reason"));
     enum code use = CODE_INTERNAL;
@@ -372,8 +373,8 @@ static NODISCARD int exchange(struct exchange *x, struct err *e)
     if (!rc)
         rc = answer_read(x, &verdict, e);
     if (rc) {
-        bool waits = rc == CODE_DEADLINE_EXCEEDED || rc == CODE_CANCELLED ||
-                     rc == CODE_RESOURCE_EXHAUSTED;
+        bool waits =
+            rc == CODE_DEADLINE_EXCEEDED || rc == CODE_CANCELLED || rc == CODE_RESOURCE_EXHAUSTED;
 
         how = waits && x->sent ? PROCESS_RETURN_LATE : PROCESS_RETURN_BAD;
         if (waits && !x->sent)
@@ -395,8 +396,8 @@ static NODISCARD int run(struct runtime_slot *s, int64_t deadline_ns, struct err
     struct process_slot *st = s->state;
     struct exchange x = {.slot = s, .st = st};
     int64_t now_ns = time_mono_ns();
-    int64_t take_ns = deadline_ns ? deadline_ns
-                                  : now_ns + pm->manifest.start_ns + pm->manifest.run_ns;
+    int64_t take_ns =
+        deadline_ns ? deadline_ns : now_ns + pm->manifest.start_ns + pm->manifest.run_ns;
 
     arena_reset(&st->arena);
     TRY(process_herd_take(pm->herd, take_ns, &st->run_state, &x.i, e));
@@ -438,8 +439,8 @@ static void process_stat(struct runtime_model *m, struct runtime_stat *ret)
     ret->starts = h->starts;
     ret->ends = h->ends;
     for (uint32_t i = 0; i < h->instance_count; i++) {
-        ret->ready += h->instances[i].state == PROCESS_IDLE ||
-                      h->instances[i].state == PROCESS_BUSY;
+        ret->ready +=
+            h->instances[i].state == PROCESS_IDLE || h->instances[i].state == PROCESS_BUSY;
         ret->broken += h->instances[i].is_broken;
     }
     pthread_mutex_unlock(&h->mutex);

@@ -216,7 +216,8 @@ static NODISCARD int declared(struct process_herd *h, const struct json *root, s
     }
     if (!specs_equal(inputs, input_count, h->inputs, h->input_count) ||
         !specs_equal(outputs, output_count, h->outputs, h->output_count))
-        return FAIL(e, FAILED_PRECONDITION, "it declares other inputs or outputs than the manifest");
+        return FAIL(e, FAILED_PRECONDITION,
+                    "it declares other inputs or outputs than the manifest");
     return 0;
 }
 
@@ -348,8 +349,7 @@ static NODISCARD int start_child(struct process_instance *i, int (*fds)[4], stru
     TRY(child_start(&spec, &i->child, e));
     if (spec.no_network && !i->child.network_removed && !h->network_told) {
         h->network_told = true;
-        log_event(LOG_WARN, "process.network",
-                  "model=%s msg=\"%s\"", h->label,
+        log_event(LOG_WARN, "process.network", "model=%s msg=\"%s\"", h->label,
                   "the system allows no network namespace: the program has the network");
     }
     i->fd = (*fds)[0], (*fds)[0] = -1;
@@ -669,8 +669,7 @@ int process_herd_new(const struct process_manifest *manifest, const char *label,
                      const char *tmp, struct process_herd **ret, struct err *e)
 {
     AUTO(process_herd_freep)
-    struct process_herd *h =
-        mem_zalloc(sizeof(*h) + manifest->instances * sizeof(h->instances[0]));
+    struct process_herd *h = mem_zalloc(sizeof(*h) + manifest->instances * sizeof(h->instances[0]));
 
     arena_init(&h->arena, 0);
     mutex_init(h);

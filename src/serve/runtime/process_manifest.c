@@ -12,26 +12,38 @@
 
 static const struct setting settings[] = {
 #define COUNT(section, name, field, least, most, value, unit, help) \
-    {section, name, offsetof(struct process_manifest, field),       \
-     sizeof(((struct process_manifest *)0)->field), least, most, value, unit},
-#define SPAN(section, name, field, least, most, value, help)  \
-    {section, name, offsetof(struct process_manifest, field), \
-     sizeof(((struct process_manifest *)0)->field), least, most, value, 0},
+    {section,                                                       \
+     name,                                                          \
+     offsetof(struct process_manifest, field),                      \
+     sizeof(((struct process_manifest *)0)->field),                 \
+     least,                                                         \
+     most,                                                          \
+     value,                                                         \
+     unit},
+#define SPAN(section, name, field, least, most, value, help) \
+    {section,                                                \
+     name,                                                   \
+     offsetof(struct process_manifest, field),               \
+     sizeof(((struct process_manifest *)0)->field),          \
+     least,                                                  \
+     most,                                                   \
+     value,                                                  \
+     0},
 #include "serve/runtime/process_fields.def"
 #undef COUNT
 #undef SPAN
 };
 
 static const str top_names[] = {
-    S_INIT("kind"),    S_INIT("command"), S_INIT("env"),     S_INIT("pass_env"), S_INIT("inputs"),
-    S_INIT("outputs"), S_INIT("network"), S_INIT("instances"), S_INIT("limits"), S_INIT("timeouts"),
-    S_INIT("restart"),
+    S_INIT("kind"),   S_INIT("command"),  S_INIT("env"),     S_INIT("pass_env"),
+    S_INIT("inputs"), S_INIT("outputs"),  S_INIT("network"), S_INIT("instances"),
+    S_INIT("limits"), S_INIT("timeouts"), S_INIT("restart"),
 };
 
 static bool is_text(const struct json *node)
 {
-    return node->type == JSON_STR && !memchr(node->string.p ? node->string.p : "", '\0',
-                                             node->string.n);
+    return node->type == JSON_STR &&
+           !memchr(node->string.p ? node->string.p : "", '\0', node->string.n);
 }
 
 static NODISCARD int texts_read(const struct json *list, const char *what, size_t max, bool needed,
@@ -105,7 +117,8 @@ static NODISCARD int network_read(const struct json *root, struct process_manife
 static NODISCARD int specs_read(const struct json *root, struct arena *a,
                                 struct process_manifest *ret, struct err *e)
 {
-    const struct json *inputs = json_get(root, S("inputs")), *outputs = json_get(root, S("outputs"));
+    const struct json *inputs = json_get(root, S("inputs")),
+                      *outputs = json_get(root, S("outputs"));
 
     if (!inputs && !outputs)
         return 0;

@@ -21,8 +21,8 @@
 /* --- The artifact ----------------------------------------------------------------------------- */
 
 struct remote_config {
-    str host;    /* "models.example:8000": of the Host header, and to dial */
-    str base;    /* path before /v2, without a slash at its end; may be empty */
+    str host; /* "models.example:8000": of the Host header, and to dial */
+    str base; /* path before /v2, without a slash at its end; may be empty */
     str model, version;
     bool allow_private; /* addresses that are not of the internet at large */
     bool binary;        /* the server takes and gives binary tensors */
@@ -44,8 +44,8 @@ NODISCARD int remote_config_read(const struct json *root, struct arena *a,
 /* What a failed exchange means. */
 struct remote_outcome {
     enum breaker_verdict verdict;
-    bool may_retry;      /* the server has not begun to answer, or said 503 */
-    int64_t retry_ns;    /* it asked to wait so long (Retry-After); 0 = it did not */
+    bool may_retry;   /* the server has not begun to answer, or said 503 */
+    int64_t retry_ns; /* it asked to wait so long (Retry-After); 0 = it did not */
 };
 
 /* Remembers for a while which address a host has. */
@@ -59,7 +59,7 @@ struct remote_conn {
     pthread_mutex_t mutex; /* guards fd and state against remote_conn_abort */
     int fd;                /* -1 = none */
     enum { REMOTE_IDLE, REMOTE_RUNNING, REMOTE_ABORTED } state;
-    struct buf in; /* what came and is not used */
+    struct buf in;   /* what came and is not used */
     struct buf body; /* of the last answer */
 };
 

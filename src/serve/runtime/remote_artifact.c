@@ -10,11 +10,23 @@
 
 static const struct setting settings[] = {
 #define COUNT(section, name, field, least, most, value, unit, help) \
-    {section, name, offsetof(struct remote_config, field),          \
-     sizeof(((struct remote_config *)0)->field), least, most, value, unit},
+    {section,                                                       \
+     name,                                                          \
+     offsetof(struct remote_config, field),                         \
+     sizeof(((struct remote_config *)0)->field),                    \
+     least,                                                         \
+     most,                                                          \
+     value,                                                         \
+     unit},
 #define SPAN(section, name, field, least, most, value, help) \
-    {section, name, offsetof(struct remote_config, field),   \
-     sizeof(((struct remote_config *)0)->field), least, most, value, 0},
+    {section,                                                \
+     name,                                                   \
+     offsetof(struct remote_config, field),                  \
+     sizeof(((struct remote_config *)0)->field),             \
+     least,                                                  \
+     most,                                                   \
+     value,                                                  \
+     0},
 #include "serve/runtime/remote_fields.def"
 #undef COUNT
 #undef SPAN
@@ -114,7 +126,8 @@ static NODISCARD int bool_read(const struct json *root, str name, bool *ret, str
 static NODISCARD int specs_read(const struct json *root, struct arena *a, struct remote_config *ret,
                                 struct err *e)
 {
-    const struct json *inputs = json_get(root, S("inputs")), *outputs = json_get(root, S("outputs"));
+    const struct json *inputs = json_get(root, S("inputs")),
+                      *outputs = json_get(root, S("outputs"));
 
     if (!inputs && !outputs)
         return 0;

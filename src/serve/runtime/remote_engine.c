@@ -207,7 +207,8 @@ static NODISCARD int failed(struct remote_model *rm, int rc, struct err *e)
     case CODE_DEADLINE_EXCEEDED:
         return FAIL(e, DEADLINE_EXCEEDED, "the remote server of the model did not answer in time");
     case CODE_RESOURCE_EXHAUSTED:
-        return FAIL(e, RESOURCE_EXHAUSTED, "the answer of the remote server is larger than allowed");
+        return FAIL(e, RESOURCE_EXHAUSTED,
+                    "the answer of the remote server is larger than allowed");
     case CODE_INTERNAL:
         return FAIL(e, INTERNAL, "the remote server of the model gave no usable answer");
     default:

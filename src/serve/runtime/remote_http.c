@@ -278,7 +278,8 @@ static NODISCARD int split(const struct remote_conn *c, str length, struct remot
     uint64_t json_bytes = all.n;
 
     if (length.p && (!str_to_u64(length, &json_bytes) || json_bytes > all.n))
-        return FAIL(e, INTERNAL, "Inference-Header-Content-Length of the answer is no length in it");
+        return FAIL(e, INTERNAL,
+                    "Inference-Header-Content-Length of the answer is no length in it");
     ret->json = str_take(all, (size_t)json_bytes);
     ret->raw = length.p ? str_skip(all, (size_t)json_bytes) : STR_NULL;
     return 0;
@@ -438,9 +439,9 @@ static NODISCARD int describe(struct remote_conn *c, struct remote_call *call, s
 {
     const struct remote_config *cfg = call->cfg;
     struct json *server, *model;
-    str target = arena_printf(a, STR_F "/v2/models/" STR_F "%s" STR_F, STR_A(cfg->base),
-                              STR_A(cfg->model), cfg->version.n ? "/versions/" : "",
-                              STR_A(cfg->version));
+    str target =
+        arena_printf(a, STR_F "/v2/models/" STR_F "%s" STR_F, STR_A(cfg->base), STR_A(cfg->model),
+                     cfg->version.n ? "/versions/" : "", STR_A(cfg->version));
 
     TRY(remote_credentials(cfg, a, &call->extra, e));
     TRY(get_json(c, call, arena_printf(a, STR_F "/v2", STR_A(cfg->base)), a, &server, e));

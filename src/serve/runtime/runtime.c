@@ -16,7 +16,7 @@
 #define ELEMENTS_DEFAULT 65536
 
 static const struct runtime_engine *const engines[] = {&runtime_ort, &runtime_identity,
-                                                      &runtime_process, &runtime_remote};
+                                                       &runtime_process, &runtime_remote};
 
 static const struct runtime_engine *engine_find(str platform)
 {
@@ -50,7 +50,8 @@ int runtime_load(str platform, const char *path, const struct runtime_options *o
     const struct runtime_engine *engine = engine_find(platform);
 
     if (!engine)
-        return FAIL(e, INVALID_ARGUMENT, "platform '" STR_F "' is unknown, expected %s, %s, %s or %s",
+        return FAIL(e, INVALID_ARGUMENT,
+                    "platform '" STR_F "' is unknown, expected %s, %s, %s or %s",
                     STR_A(str_take(platform, 64)), runtime_ort.platform, runtime_process.platform,
                     runtime_remote.platform, runtime_identity.platform);
     m = mem_zalloc(sizeof(*m));

@@ -24,9 +24,9 @@
 #define RUNTIME_SLOT_BYTES_MAX ((size_t)1 << 30)  /* inputs and outputs of a slot together */
 
 struct runtime_options {
-    uint32_t threads; /* inside one run; 0 means 1: the loops are the parallelism */
-    bool keep_memory; /* the engine keeps its working memory between runs: for large networks on
-                         dedicated machines; otherwise it is given back */
+    uint32_t threads;     /* inside one run; 0 means 1: the loops are the parallelism */
+    bool keep_memory;     /* the engine keeps its working memory between runs: for large networks on
+                             dedicated machines; otherwise it is given back */
     const char *work_dir; /* borrowed during load: where an engine may keep files while the model is
                              loaded; NULL = the present folder */
     bool must_start; /* loading fails when the program does not start, or the remote server does not
@@ -37,7 +37,7 @@ struct runtime_options {
 struct runtime_stat {
     uint32_t instances, ready, broken; /* programs; broken: in a crash loop */
     uint64_t starts, ends;
-    const char *breaker; /* "closed", "open", "half-open"; NULL without one */
+    const char *breaker;                  /* "closed", "open", "half-open"; NULL without one */
     uint64_t openings, rejected, retries; /* of the breaker; repeated calls */
 };
 
@@ -58,9 +58,9 @@ struct runtime_engine {
     NODISCARD int (*slot_init)(struct runtime_slot *s, struct err *e);
     void (*slot_done)(struct runtime_slot *s);
     NODISCARD int (*run)(struct runtime_slot *s, struct err *e);
-    void (*cancel)(struct runtime_slot *s); /* or NULL */
-    void (*stat)(struct runtime_model *m, struct runtime_stat *ret);      /* or NULL */
-    void (*force)(struct runtime_model *m, enum runtime_force force);     /* or NULL */
+    void (*cancel)(struct runtime_slot *s);                           /* or NULL */
+    void (*stat)(struct runtime_model *m, struct runtime_stat *ret);  /* or NULL */
+    void (*force)(struct runtime_model *m, enum runtime_force force); /* or NULL */
 };
 
 struct runtime_model {

@@ -59,8 +59,8 @@ static NODISCARD int setting_read(const struct json *root, const struct setting 
     if (node && s->unit && node->type != JSON_INT)
         return FAIL(e, INVALID_ARGUMENT, "%s%s%s is no whole number", s->section, dot, s->name);
     if (node && !s->unit && !time_parse_duration(json_str_or(node, S("?")), &v))
-        return FAIL(e, INVALID_ARGUMENT, "%s%s%s is no time, like \"500ms\" or \"30s\"",
-                    s->section, dot, s->name);
+        return FAIL(e, INVALID_ARGUMENT, "%s%s%s is no time, like \"500ms\" or \"30s\"", s->section,
+                    dot, s->name);
     if (node && s->unit)
         v = node->integer;
     if (v < s->least || v > s->most)

@@ -24,11 +24,12 @@ static int answer(const char *json, str raw, uint32_t n)
 
 static void json_answers_are_read(void)
 {
-    NEED_OK(answer("{\"model_name\":\"m\",\"outputs\":[{\"name\":\"t\",\"data\":[\"a\",\"\\u00e9\"],"
-                   "\"shape\":[2],\"datatype\":\"BYTES\"},{\"name\":\"y\",\"datatype\":\"FP32\","
-                   "\"shape\":[2,2],\"data\":[[1,2.5],[null,4]]}],\"more\":{}}",
-                   STR_NULL, 2),
-            &e);
+    NEED_OK(
+        answer("{\"model_name\":\"m\",\"outputs\":[{\"name\":\"t\",\"data\":[\"a\",\"\\u00e9\"],"
+               "\"shape\":[2],\"datatype\":\"BYTES\"},{\"name\":\"y\",\"datatype\":\"FP32\","
+               "\"shape\":[2,2],\"data\":[[1,2.5],[null,4]]}],\"more\":{}}",
+               STR_NULL, 2),
+        &e);
     CHECK_STR(((str *)outputs[1].data)[1], S("\xc3\xa9"));
     CHECK(((float *)outputs[0].data)[1] == 2.5f && isnan(((float *)outputs[0].data)[2]));
     CHECK_INT(outputs[0].count, 4);
@@ -38,11 +39,12 @@ static void binary_answers_are_read(void)
 {
     static const char raw[] = "\0\0\x80\x3f\0\0\0\x40\2\0\0\0hi";
 
-    NEED_OK(answer("{\"outputs\":[{\"name\":\"y\",\"datatype\":\"FP32\",\"shape\":[1,2],"
-                   "\"parameters\":{\"binary_data_size\":8}},{\"name\":\"t\",\"datatype\":\"BYTES\","
-                   "\"shape\":[1],\"parameters\":{\"binary_data_size\":6}}]}",
-                   (str){raw, sizeof(raw) - 1}, 2),
-            &e);
+    NEED_OK(
+        answer("{\"outputs\":[{\"name\":\"y\",\"datatype\":\"FP32\",\"shape\":[1,2],"
+               "\"parameters\":{\"binary_data_size\":8}},{\"name\":\"t\",\"datatype\":\"BYTES\","
+               "\"shape\":[1],\"parameters\":{\"binary_data_size\":6}}]}",
+               (str){raw, sizeof(raw) - 1}, 2),
+        &e);
     CHECK(((float *)outputs[0].data)[0] == 1 && ((float *)outputs[0].data)[1] == 2);
     CHECK_STR(((str *)outputs[1].data)[0], S("hi"));
 }
@@ -86,8 +88,8 @@ static void questions_are_written(void)
 {
     AUTO(buf_done) struct buf to = {0};
     float x[] = {1, 2};
-    struct tensor in = {.spec = &specs[0], .rank = 2, .shape = {1, 2}, .count = 2, .bytes = 8,
-                        .data = x};
+    struct tensor in = {
+        .spec = &specs[0], .rank = 2, .shape = {1, 2}, .count = 2, .bytes = 8, .data = x};
     size_t json_bytes;
 
     buf_init(&to, 1 << 20);

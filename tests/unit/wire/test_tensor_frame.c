@@ -17,10 +17,14 @@ static uint8_t flag = 1;
 
 static void fill(struct tensor *t)
 {
-    t[0] = (struct tensor){.spec = &specs[0], .rank = 2, .shape = {2, 2}, .count = 4, .bytes = 16,
-                           .data = numbers};
-    t[1] = (struct tensor){.spec = &specs[1], .rank = 1, .shape = {2}, .count = 2,
-                           .bytes = 2 * sizeof(str), .data = texts};
+    t[0] = (struct tensor){
+        .spec = &specs[0], .rank = 2, .shape = {2, 2}, .count = 4, .bytes = 16, .data = numbers};
+    t[1] = (struct tensor){.spec = &specs[1],
+                           .rank = 1,
+                           .shape = {2},
+                           .count = 2,
+                           .bytes = 2 * sizeof(str),
+                           .data = texts};
     t[2] = (struct tensor){.spec = &specs[2], .count = 1, .bytes = 1, .data = &flag};
 }
 
@@ -153,8 +157,10 @@ static void raw_texts_and_flags_are_checked(void)
     arena_init(&a, 1 << 20);
     NEED_OK(tensor_raw_shape(&t, &two, 1, &e), &e);
     CHECK_OK(tensor_raw_over(&t, S("\1\0\0\0a\0\0\0\0"), &a, &e), &e);
-    CHECK_FAILS(tensor_raw_over(&t, S("\1\0\0\0a\1\0\0\0"), &a, &e), INVALID_ARGUMENT, &e, "text 1");
-    CHECK_FAILS(tensor_raw_over(&t, S("\1\0\0\0a\0\0\0\0z"), &a, &e), INVALID_ARGUMENT, &e, "follow");
+    CHECK_FAILS(tensor_raw_over(&t, S("\1\0\0\0a\1\0\0\0"), &a, &e), INVALID_ARGUMENT, &e,
+                "text 1");
+    CHECK_FAILS(tensor_raw_over(&t, S("\1\0\0\0a\0\0\0\0z"), &a, &e), INVALID_ARGUMENT, &e,
+                "follow");
     CHECK_FAILS(tensor_raw_over(&t, S("\1\0\0\0"), &a, &e), INVALID_ARGUMENT, &e, "do not fit");
     NEED_OK(tensor_raw_shape(&b, NULL, 0, &e), &e);
     CHECK_OK(tensor_raw_over(&b, S("\1"), &a, &e), &e);
@@ -196,4 +202,5 @@ static void specs_are_read_strictly(void)
 }
 
 RUN_TESTS(T(frames_come_back_as_they_went), T(bytes_are_as_documented), T(wrong_heads_are_refused),
-          T(wrong_answers_are_named), T(raw_texts_and_flags_are_checked), T(specs_are_read_strictly))
+          T(wrong_answers_are_named), T(raw_texts_and_flags_are_checked),
+          T(specs_are_read_strictly))

@@ -205,26 +205,26 @@ static void death_in_the_middle_is_unavailable(void)
 static void garbage_costs_the_program_its_life(void)
 {
     static const char *const bad[] = {
-        "s.sendall(b'x' * 100)",                                     /* no frame */
+        "s.sendall(b'x' * 100)",                                                  /* no frame */
         "s.sendall(w.HEAD.pack(w.MAGIC, 4, 0, 99, 2, 0, 0) + b'{}' + bytes(30))", /* another's id */
-        "s.sendall(w.HEAD.pack(w.MAGIC, 4, 0, n, 2, 0, 1 << 50) + b'{}' + bytes(30))", /* too large */
+        "s.sendall(w.HEAD.pack(w.MAGIC, 4, 0, n, 2, 0, 1 << 50) + b'{}' + bytes(30))", /* too large
+                                                                                        */
         "s.sendall(w.HEAD.pack(w.MAGIC, 4, 0, n, 1 << 30, 0, 0))",
         "s.sendall(w.HEAD.pack(w.MAGIC, 4, 0, n, 2, 0, 128) + b'{}'); raise SystemExit", /* cut */
     };
 
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
-        const char *program =
-            arena_printf(&a,
-                         "import socket, os\n"
-                         "import weir_runtime as w\n"
-                         "s = socket.socket(fileno=3)\n"
-                         "w._read_frame(s)\n"
-                         "w._write_frame(s, w.READY, 0, {'protocol': 1})\n"
-                         "_, n, _, _ = w._read_frame(s)\n"
-                         "%s\n"
-                         "import time; time.sleep(1000)\n",
-                         bad[i])
-                .p;
+        const char *program = arena_printf(&a,
+                                           "import socket, os\n"
+                                           "import weir_runtime as w\n"
+                                           "s = socket.socket(fileno=3)\n"
+                                           "w._read_frame(s)\n"
+                                           "w._write_frame(s, w.READY, 0, {'protocol': 1})\n"
+                                           "_, n, _, _ = w._read_frame(s)\n"
+                                           "%s\n"
+                                           "import time; time.sleep(1000)\n",
+                                           bad[i])
+                                  .p;
         AUTO(runtime_unloadp) struct runtime_model *m = load(program, MANIFEST(""), true);
         AUTO(runtime_slot_freep) struct runtime_slot *s = NULL;
         int rc;
@@ -239,9 +239,9 @@ static void garbage_costs_the_program_its_life(void)
 static void crash_loop_refuses_at_once(void)
 {
     AUTO(runtime_unloadp)
-    struct runtime_model *m = load("import sys\nprint('no model here', file=sys.stderr)\nsys.exit(3)\n",
-                                   MANIFEST(",\"restart\":{\"backoff\":\"1ms\",\"crash_limit\":3}"),
-                                   false);
+    struct runtime_model *m =
+        load("import sys\nprint('no model here', file=sys.stderr)\nsys.exit(3)\n",
+             MANIFEST(",\"restart\":{\"backoff\":\"1ms\",\"crash_limit\":3}"), false);
     AUTO(runtime_slot_freep) struct runtime_slot *s = NULL;
     struct runtime_stat stat;
     int64_t from;
@@ -267,9 +267,10 @@ static void crash_loop_is_left_when_the_program_is_well_again(void)
                                        flag, GOOD)
                               .p;
     AUTO(runtime_unloadp)
-    struct runtime_model *m = load(
-        program,
-        MANIFEST(",\"restart\":{\"backoff\":\"1ms\",\"crash_limit\":2,\"retry\":\"200ms\"}"), false);
+    struct runtime_model *m =
+        load(program,
+             MANIFEST(",\"restart\":{\"backoff\":\"1ms\",\"crash_limit\":2,\"retry\":\"200ms\"}"),
+             false);
     AUTO(runtime_slot_freep) struct runtime_slot *s = NULL;
 
     NEED(m);
@@ -287,8 +288,8 @@ static void what_does_not_start_is_refused(void)
                                             .must_start = true};
     struct runtime_model *m = NULL;
     const char *bad = pack("raise SystemExit('no weights')\n", MANIFEST(""));
-    const char *slow = pack("import time; time.sleep(100)\n",
-                            MANIFEST(",\"timeouts\":{\"start\":\"200ms\"}"));
+    const char *slow =
+        pack("import time; time.sleep(100)\n", MANIFEST(",\"timeouts\":{\"start\":\"200ms\"}"));
     const char *none = pack("", "{\"command\":[\"no-such-program\"]," JSON_SPECS "}");
     const char *other = pack("from weir_runtime import serve\n"
                              "serve(None, [('x', 'FP32', [-1, 3])], [('y', 'FP32', [-1])])\n",
@@ -511,7 +512,8 @@ static void folders_of_the_dead_are_swept(void)
 
 static void adoption_writes_down_what_the_program_declares(void)
 {
-    const char *dir = path_join(&a, folder, "adopted"), *out = path_join(&a, folder, "adopted.pack");
+    const char *dir = path_join(&a, folder, "adopted"),
+               *out = path_join(&a, folder, "adopted.pack");
     const char *again = path_join(&a, folder, "again.pack");
     const struct runtime_options options = {.work_dir = path_join(&a, folder, "work")};
     char hash[2][SHA256_HEX_SIZE];

@@ -186,10 +186,11 @@ static void end(void)
 static bool begin(const char *letters, const char *more)
 {
     const char *path = path_join(&a, folder, "artifact");
-    str text = arena_printf(&a,
-                            "{\"kind\":\"remote\",\"url\":\"http://127.0.0.1:%u/base\",\"model\":\"m\","
-                            "\"backoff\":\"5ms\"," SPECS "%s}",
-                            port, more);
+    str text =
+        arena_printf(&a,
+                     "{\"kind\":\"remote\",\"url\":\"http://127.0.0.1:%u/base\",\"model\":\"m\","
+                     "\"backoff\":\"5ms\"," SPECS "%s}",
+                     port, more);
 
     end();
     play(letters);
@@ -260,12 +261,9 @@ static void others_are_not(void)
         enum code code;
         const char *says;
     } bad[] = {
-        {"mo", CODE_UNAVAILABLE, "cannot be reached"},
-        {"no", CODE_INTERNAL, "no usable answer"},
-        {"4o", CODE_INVALID_ARGUMENT, "x is wrong"},
-        {"6o", CODE_INTERNAL, "status 500"},
-        {"uo", CODE_UNAVAILABLE, "status 401"},
-        {"wo", CODE_INTERNAL, "shape [1,1]"},
+        {"mo", CODE_UNAVAILABLE, "cannot be reached"}, {"no", CODE_INTERNAL, "no usable answer"},
+        {"4o", CODE_INVALID_ARGUMENT, "x is wrong"},   {"6o", CODE_INTERNAL, "status 500"},
+        {"uo", CODE_UNAVAILABLE, "status 401"},        {"wo", CODE_INTERNAL, "shape [1,1]"},
         {"lo", CODE_RESOURCE_EXHAUSTED, "larger"},
     };
 
@@ -324,8 +322,9 @@ static void nobody_listening_is_unavailable(void)
     const char *path = path_join(&a, folder, "nobody");
 
     end();
-    NEED_OK(file_replace(path, S("{\"kind\":\"remote\",\"url\":\"http://127.0.0.1:1\",\"model\":\"m\","
-                                 "\"backoff\":\"1ms\"," SPECS PRIVATE "}"),
+    NEED_OK(file_replace(path,
+                         S("{\"kind\":\"remote\",\"url\":\"http://127.0.0.1:1\",\"model\":\"m\","
+                           "\"backoff\":\"1ms\"," SPECS PRIVATE "}"),
                          &e),
             &e);
     NEED_OK(runtime_load(S("remote"), path, NULL, &model, &e), &e);

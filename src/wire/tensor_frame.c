@@ -283,6 +283,18 @@ int tensor_specs_read(const struct json *list, const char *what, uint32_t max, s
     return 0;
 }
 
+bool tensor_specs_equal(const struct tensor_spec *a, uint32_t a_n, const struct tensor_spec *b,
+                        uint32_t b_n)
+{
+    bool equal = a_n == b_n;
+
+    for (uint32_t i = 0; equal && i < a_n; i++)
+        equal = str_eq(a[i].name, b[i].name) && a[i].datatype == b[i].datatype &&
+                a[i].rank == b[i].rank &&
+                memcmp(a[i].shape, b[i].shape, a[i].rank * sizeof(a[i].shape[0])) == 0;
+    return equal;
+}
+
 struct json *tensor_specs_json(const struct tensor_spec *specs, uint32_t n, struct arena *a)
 {
     struct json *list = json_new_array(a);

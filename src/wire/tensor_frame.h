@@ -65,4 +65,6 @@ NODISCARD int tensor_frame_tensors(const struct json *header, str data, struct t
 NODISCARD int tensor_specs_read(const struct json *list, const char *what, uint32_t max,
                                 struct arena *a, struct tensor_spec **ret_specs, uint32_t *ret_n,
                                 struct err *e);
+bool tensor_specs_equal(const struct tensor_spec *a, uint32_t a_n, const struct tensor_spec *b,
+                        uint32_t b_n);
 struct json *tensor_specs_json(const struct tensor_spec *specs, uint32_t n, struct arena *a);

@@ -154,6 +154,19 @@ def test_a_program_that_dies_is_started_again(program):
     assert "killed by SIGKILL" in project.log(1000)
 
 
+def test_programs_die_with_the_gateway(program):
+    project = program()
+    pid = int(value(project, -5))
+    os.kill(project.pid_of("gateway"), signal.SIGKILL)
+    until(lambda: not Path(f"/proc/{pid}").exists())
+    until(lambda: weir.answers(f"http://{project.gateway}/readyz"))
+    assert value(project, 1, 2) == 3
+    left = sorted((project.folder / ".weir/work").glob("process-*"))
+    assert len(left) == 2, left  # a folder and its lock: those of the dead are gone
+    project.stop()
+    assert not list((project.folder / ".weir/work").glob("process-*"))
+
+
 def test_what_a_program_says_is_in_the_log(program):
     project = program()
     assert value(project, -4) == -4

@@ -176,19 +176,6 @@ static void kill_it(struct process_instance *i, const char *why)
 
 /* --- Ready ------------------------------------------------------------------------------------ */
 
-static bool specs_equal(const struct tensor_spec *a, uint32_t a_n, const struct tensor_spec *b,
-                        uint32_t b_n)
-{
-    if (a_n != b_n)
-        return false;
-    for (uint32_t i = 0; i < a_n; i++)
-        if (!str_eq(a[i].name, b[i].name) || a[i].datatype != b[i].datatype ||
-            a[i].rank != b[i].rank ||
-            memcmp(a[i].shape, b[i].shape, a[i].rank * sizeof(a[i].shape[0])) != 0)
-            return false;
-    return true;
-}
-
 /* What the program declares must be what the manifest says, or what it said the first time. */
 static NODISCARD int declared(struct process_herd *h, const struct json *root, struct arena *a,
                               struct err *e)
@@ -214,8 +201,8 @@ static NODISCARD int declared(struct process_herd *h, const struct json *root, s
         pthread_mutex_unlock(&h->mutex);
         return 0;
     }
-    if (!specs_equal(inputs, input_count, h->inputs, h->input_count) ||
-        !specs_equal(outputs, output_count, h->outputs, h->output_count))
+    if (!tensor_specs_equal(inputs, input_count, h->inputs, h->input_count) ||
+        !tensor_specs_equal(outputs, output_count, h->outputs, h->output_count))
         return FAIL(e, FAILED_PRECONDITION,
                     "it declares other inputs or outputs than the manifest");
     return 0;

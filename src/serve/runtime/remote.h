@@ -21,8 +21,9 @@
 /* --- The artifact ----------------------------------------------------------------------------- */
 
 struct remote_config {
-    str host; /* "models.example:8000": of the Host header, and to dial */
-    str base; /* path before /v2, without a slash at its end; may be empty */
+    str host;    /* "models.example:8000": of the Host header */
+    str address; /* the same with a port in any case: to dial */
+    str base;    /* path before /v2, without a slash at its end; may be empty */
     str model, version;
     bool allow_private; /* addresses that are not of the internet at large */
     bool binary;        /* the server takes and gives binary tensors */

@@ -55,7 +55,15 @@ static bool is_plain(str s, str more)
     return true;
 }
 
-static NODISCARD int url_read(const struct json *root, struct remote_config *ret, struct err *e)
+static bool has_port(str host)
+{
+    str behind = str_skip(host, (size_t)(str_find_char(host, ']') + 1)); /* of [::1]:80 */
+
+    return str_find_char(behind, ':') >= 0;
+}
+
+static NODISCARD int url_read(const struct json *root, struct arena *a, struct remote_config *ret,
+                              struct err *e)
 {
     str url, rest;
     ptrdiff_t slash;
@@ -79,6 +87,7 @@ static NODISCARD int url_read(const struct json *root, struct remote_config *ret
         return FAIL(e, INVALID_ARGUMENT,
                     "url is '" STR_F "': expected http://host:port, with a plain path at most",
                     STR_A(str_take(url, 128)));
+    ret->address = has_port(ret->host) ? ret->host : arena_printf(a, STR_F ":80", STR_A(ret->host));
     return 0;
 }
 
@@ -146,7 +155,7 @@ int remote_config_read(const struct json *root, struct arena *a, struct remote_c
         return FAIL(e, INVALID_ARGUMENT, "it is no description of kind \"remote\"");
     TRY(settings_names(root, top_names, ARRAY_LEN(top_names), e));
     TRY(settings_read(root, settings, ARRAY_LEN(settings), ret, e));
-    TRY(url_read(root, ret, e));
+    TRY(url_read(root, a, ret, e));
     TRY(json_need_str(root, S("model"), &ret->model, e));
     ret->version = json_str_or(json_get(root, S("version")), S(""));
     if (!str_is_name(ret->model) || (ret->version.n && !str_is_name(ret->version)))

@@ -17,6 +17,7 @@
 #include "base/random.h"
 #include "base/time.h"
 #include "wire/infer_client.h"
+#include "wire/tensor_frame.h"
 
 #include <poll.h>
 #include <sys/eventfd.h>
@@ -45,18 +46,6 @@ struct remote_slot {
 
 /* --- Loading ---------------------------------------------------------------------------------- */
 
-static bool same(const struct tensor_spec *a, uint32_t a_n, const struct tensor_spec *b,
-                 uint32_t b_n)
-{
-    bool equal = a_n == b_n;
-
-    for (uint32_t i = 0; equal && i < a_n; i++)
-        equal = str_eq(a[i].name, b[i].name) && a[i].datatype == b[i].datatype &&
-                a[i].rank == b[i].rank &&
-                memcmp(a[i].shape, b[i].shape, a[i].rank * sizeof(a[i].shape[0])) == 0;
-    return equal;
-}
-
 static NODISCARD int check_there(struct runtime_model *m, struct remote_config *cfg, struct err *e)
 {
     struct remote_config found;
@@ -64,8 +53,9 @@ static NODISCARD int check_there(struct runtime_model *m, struct remote_config *
     if (!m->options.must_start && cfg->inputs)
         return 0;
     TRY(remote_describe(cfg, &m->arena, &found, e));
-    if (cfg->inputs && (!same(cfg->inputs, cfg->input_count, found.inputs, found.input_count) ||
-                        !same(cfg->outputs, cfg->output_count, found.outputs, found.output_count)))
+    if (cfg->inputs &&
+        (!tensor_specs_equal(cfg->inputs, cfg->input_count, found.inputs, found.input_count) ||
+         !tensor_specs_equal(cfg->outputs, cfg->output_count, found.outputs, found.output_count)))
         return FAIL(e, FAILED_PRECONDITION,
                     "the model of the remote server has other inputs or outputs than declared");
     *cfg = found;

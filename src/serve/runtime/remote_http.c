@@ -30,6 +30,7 @@
 #define SECRET_BYTES_MAX ((size_t)16 << 10)
 #define DESCRIPTION_BYTES_MAX ((size_t)16 << 20)
 #define RETRY_AFTER_MAX_S 3600
+#define SILENCE_NS (100 * NS_PER_MS) /* a shorter one says nothing of the server */
 #define KEEP_BYTES ((size_t)1 << 20)
 
 /* --- The connection --------------------------------------------------------------------------- */
@@ -120,7 +121,7 @@ static NODISCARD int address_get(const struct remote_call *call, struct addr *re
     *ret = r->addr;
     pthread_mutex_unlock(&r->mutex);
     if (!known) {
-        TRY(addr_resolve(call->cfg->host, &found, e));
+        TRY(addr_resolve(call->cfg->address, &found, e));
         pthread_mutex_lock(&r->mutex);
         r->addr = *ret = found;
         r->until_ns = time_mono_ns() + ADDR_NS;
@@ -350,6 +351,7 @@ static NODISCARD int exchange(struct remote_conn *c, const struct remote_call *c
 int remote_http(struct remote_conn *c, const struct remote_call *call, struct remote_answer *ret,
                 struct remote_outcome *ret_outcome, struct err *e)
 {
+    int64_t from_ns = time_mono_ns();
     bool aborted;
     int rc;
 
@@ -361,6 +363,8 @@ int remote_http(struct remote_conn *c, const struct remote_call *call, struct re
     aborted = remote_conn_is_aborted(c);
     if (rc || aborted)
         conn_set(c, -1);
+    if (rc == CODE_DEADLINE_EXCEEDED && time_mono_ns() - from_ns < SILENCE_NS)
+        ret_outcome->verdict = BREAKER_NEUTRAL; /* the time was gone before it was asked */
     if (rc && !aborted)
         return err_context(e, STR_F, STR_A(call->cfg->host));
     if (aborted) {

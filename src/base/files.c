@@ -470,8 +470,8 @@ static int remove_tree(const char *path, int depth, struct err *e)
 {
     AUTO(arena_done) struct arena a = {0};
     struct stat st;
-    str *names;
-    size_t n;
+    str *names = NULL;
+    size_t n = 0;
 
     if (lstat(path, &st))
         return errno == ENOENT ? 0 : FAIL_ERRNO(e, "remove %s", path);

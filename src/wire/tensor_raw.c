@@ -47,7 +47,8 @@ int tensor_raw_shape(struct tensor *t, const int64_t *shape, uint32_t rank, stru
         return FAIL(e, INVALID_ARGUMENT, "'" STR_F "' has shape %s, which is too large",
                     SHOWN(t->spec->name), tensor_shape_text(shape, rank, got));
     t->rank = rank;
-    memcpy(t->shape, shape, rank * sizeof(shape[0]));
+    if (rank)
+        memcpy(t->shape, shape, rank * sizeof(shape[0]));
     t->count = (size_t)count;
     t->bytes = t->count * size;
     return 0;

@@ -355,6 +355,7 @@ int remote_http(struct remote_conn *c, const struct remote_call *call, struct re
     bool aborted;
     int rc;
 
+    *ret = (struct remote_answer){.status = 0};
     *ret_outcome = (struct remote_outcome){.verdict = BREAKER_FAILURE};
     if (c->body.cap_bytes > KEEP_BYTES)
         buf_done(&c->body); /* gives the memory back, keeps the maximum */
@@ -412,7 +413,7 @@ static NODISCARD int get_json(struct remote_conn *c, struct remote_call *call, s
                               struct arena *a, struct json **ret, struct err *e)
 {
     struct remote_outcome outcome;
-    struct remote_answer answer;
+    struct remote_answer answer = {.status = 0};
     char text[200];
 
     call->target = target;

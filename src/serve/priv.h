@@ -361,6 +361,11 @@ uint64_t record_exchange(struct record_ring *ring, const struct exchange *x, enu
                          const struct served_version *v, const struct tensor *inputs,
                          const struct tensor *outputs, int status, uint64_t latency_us) HOT;
 
+/* --- elsewhere.c ------------------------------------------------------------------------------ */
+
+/* Of the models that run in processes or on remote servers; nothing where there are none. */
+void elsewhere_write_metrics(struct buf *to, const struct served_plan *plan);
+
 /* --- shadow.c --------------------------------------------------------------------------------- */
 
 struct shadow;

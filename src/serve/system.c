@@ -94,6 +94,7 @@ void metrics_get(struct conn *c, const struct route_match *m, str body)
         write_sample(to, loop_metrics[i].name, loop_metrics[i].type, loop_metrics[i].help,
                      gateway_loop_sum(gw, loop_metrics[i].at));
     counters_write_metrics(to);
+    elsewhere_write_metrics(to, c->l->plan);
     if (gateway_keeper(gw))
         write_keeper(to, gateway_keeper(gw));
     buf_printf(to,

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from pathlib import Path
 
 import models
@@ -19,6 +20,7 @@ import numpy as np
 import pytest
 import tritonclient.http as triton
 import weir
+from prometheus_client.parser import text_string_to_metric_families
 
 HELPER = (weir.ROOT / "python/weir_runtime.py").read_text()
 EXAMPLE = weir.ROOT / "examples/sklearn-process"
@@ -106,6 +108,14 @@ def program(weir_project):
     return make
 
 
+def metric(project, name, **labels):
+    with urllib.request.urlopen(f"http://{project.gateway}/metrics") as answer:
+        text = answer.read().decode()
+    families = text_string_to_metric_families(text)
+    return [sample.value for family in families for sample in family.samples
+            if sample.name == name and labels.items() <= sample.labels.items()]
+
+
 def zombies(project):
     found = subprocess.run(["ps", "-o", "stat=", "--ppid", str(project.pid_of("gateway"))],
                            capture_output=True, text=True)
@@ -152,6 +162,8 @@ def test_a_program_that_dies_is_started_again(program):
     until(lambda: infer(project, 1, 2)[0] == 200)
     assert zombies(project) == 0
     assert "killed by SIGKILL" in project.log(1000)
+    until(lambda: metric(project, "weir_runtime_programs_ready", endpoint="m", version="1") == [1])
+    assert metric(project, "weir_runtime_ends_total")[0] >= 2
 
 
 def test_programs_die_with_the_gateway(program):
@@ -249,6 +261,8 @@ def test_another_weir_answers(weir_project):
     origin.stop()
     assert [infer(project, 1, 2)[0] for _ in range(4)] == [503] * 4
     assert "state=open" in project.log(1000)
+    assert metric(project, "weir_runtime_breaker", state="closed") == [0]
+    assert metric(project, "weir_runtime_breaker_openings_total")[0] >= 1
     origin.start(gateway_path="/readyz")
     until(lambda: infer(project, 1, 2)[0] == 200)
     assert "state=closed" in project.log(1000)

@@ -19,7 +19,7 @@ static void unpack(const uint8_t *data, size_t size)
 {
     AUTO(file_closep) int fd = memfd_create("pack", MFD_CLOEXEC);
     AUTO(arena_done) struct arena a = {0};
-    char folder[] = "/tmp/weir-fuzz-XXXXXX", path[64];
+    char folder[] = "/dev/shm/weir-fuzz-XXXXXX", path[64];
     const char *inner;
     struct err e;
     str manifest, *names;

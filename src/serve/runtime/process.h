@@ -5,6 +5,7 @@
  *   process_manifest.c  what the user says of the program
  *   process_reader.c    frames from the program, piece by piece
  *   process_herd.c      the programs: started, watched, started again; a thread of its own
+ *   process_start.c     what a program is started with
  *   process_output.c    what they write to stdout and stderr becomes log lines
  *   process_engine.c    loading, slots, runs
  *
@@ -182,6 +183,13 @@ NODISCARD int process_herd_take(struct process_herd *h, int64_t deadline_ns,
                                 struct err *e);
 void process_herd_return(struct process_instance *i, enum process_return how, const char *verdict);
 void process_herd_wake(struct process_herd *h);
+
+/* --- Starting (process_start.c) --------------------------------------------------------------- */
+
+/* Makes env and hello. */
+NODISCARD int process_prepare(struct process_herd *h, struct err *e);
+/* Sets child, fd and out_fd. As child_start(). */
+NODISCARD int process_child_start(struct process_instance *i, struct err *e);
 
 /* --- Output ----------------------------------------------------------------------------------- */
 

@@ -10,7 +10,35 @@
 
 #define HELLO_BYTES_MAX ((size_t)2 << 20)
 
-/* Variables that every program gets; the manifest's come after them and win. */
+struct env {
+    const char **vars;
+    size_t n, max;
+};
+
+/* A variable that is there already stays: programs differ in which of two they see. */
+static void env_add(struct env *env, const char *var)
+{
+    size_t name = var ? (size_t)(strchrnul(var, '=') - var) + 1 : 0;
+
+    if (!var)
+        return;
+    for (size_t i = 0; i < env->n; i++)
+        if (strncmp(env->vars[i], var, name) == 0)
+            return;
+    ASSERT(env->n < env->max);
+    env->vars[env->n++] = var;
+}
+
+static size_t count(const char *const *list)
+{
+    size_t n = 0;
+
+    while (list[n])
+        n++;
+    return n;
+}
+
+/* The manifest's own first, then what it passes on, then what every program gets. */
 static void env_make(struct process_herd *h)
 {
     static const char *const passed[] = {"PATH", "LD_LIBRARY_PATH", "TZ"};
@@ -19,29 +47,22 @@ static void env_make(struct process_herd *h)
         "OMP_NUM_THREADS=1", "OPENBLAS_NUM_THREADS=1", "MKL_NUM_THREADS=1",
     };
     const struct process_manifest *m = h->manifest;
-    size_t n = 0, own = 0, pass = 0;
-    const char **env;
+    size_t own = count(m->env), pass = count(m->pass_env);
+    struct env env = {.max = own + pass + ARRAY_LEN(passed) + ARRAY_LEN(fixed) + 3};
 
-    while (m->env[own])
-        own++;
-    while (m->pass_env[pass])
-        pass++;
-    env = arena_zalloc_array(&h->arena, sizeof(*env),
-                             ARRAY_LEN(passed) + ARRAY_LEN(fixed) + own + pass + 4);
-    for (size_t k = 0; k < ARRAY_LEN(passed); k++)
-        if (child_env(passed[k], &h->arena))
-            env[n++] = child_env(passed[k], &h->arena);
-    for (size_t k = 0; k < ARRAY_LEN(fixed); k++)
-        env[n++] = fixed[k];
-    env[n++] = arena_printf(&h->arena, "HOME=%s", h->tmp).p;
-    env[n++] = arena_printf(&h->arena, "TMPDIR=%s", h->tmp).p;
-    env[n++] = arena_printf(&h->arena, "WEIR_RUNTIME_FD=%d", PROCESS_FD).p;
-    for (size_t k = 0; k < pass; k++)
-        if (child_env(m->pass_env[k], &h->arena))
-            env[n++] = child_env(m->pass_env[k], &h->arena);
+    env.vars = arena_zalloc_array(&h->arena, sizeof(*env.vars), env.max + 1);
+    env_add(&env, arena_printf(&h->arena, "WEIR_RUNTIME_FD=%d", PROCESS_FD).p);
     for (size_t k = 0; k < own; k++)
-        env[n++] = m->env[k];
-    h->env = env;
+        env_add(&env, m->env[k]);
+    for (size_t k = 0; k < pass; k++)
+        env_add(&env, child_env(m->pass_env[k], &h->arena));
+    for (size_t k = 0; k < ARRAY_LEN(passed); k++)
+        env_add(&env, child_env(passed[k], &h->arena));
+    for (size_t k = 0; k < ARRAY_LEN(fixed); k++)
+        env_add(&env, fixed[k]);
+    env_add(&env, arena_printf(&h->arena, "HOME=%s", h->tmp).p);
+    env_add(&env, arena_printf(&h->arena, "TMPDIR=%s", h->tmp).p);
+    h->env = env.vars;
 }
 
 static NODISCARD int hello_make(struct process_herd *h, struct err *e)

@@ -130,6 +130,28 @@ static void errors_of_the_program_are_told(void)
     CHECK_INT(stat.ends, 0); /* none of this cost it its life */
 }
 
+static void environment_is_as_told(void)
+{
+    AUTO(runtime_unloadp) struct runtime_model *m = NULL;
+    AUTO(runtime_slot_freep) struct runtime_slot *s = NULL;
+
+    setenv("WEIR_TEST_SEEN", "20", 1);
+    setenv("WEIR_TEST_HIDDEN", "300", 1);
+    m = load("import os\n"
+             "from weir_runtime import serve\n"
+             "v = [int(os.environ.get(n, '0')) for n in\n"
+             "     ('OMP_NUM_THREADS', 'WEIR_TEST_SEEN', 'WEIR_TEST_HIDDEN', 'MKL_NUM_THREADS')]\n"
+             "serve(lambda inputs: {'y': [sum(v)]})\n",
+             MANIFEST(",\"env\":{\"OMP_NUM_THREADS\":\"4\"},\"pass_env\":[\"WEIR_TEST_SEEN\"]"),
+             true);
+    NEED(m);
+    NEED_OK(runtime_slot_new(m, 8, 0, &s, &e), &e);
+    NEED_OK(run_one(s, 1, 2, 5000), &e);
+    CHECK(answer(s) == 25);
+    unsetenv("WEIR_TEST_SEEN");
+    unsetenv("WEIR_TEST_HIDDEN");
+}
+
 static void late_answer_is_thrown_away(void)
 {
     AUTO(runtime_unloadp)
@@ -564,6 +586,7 @@ static void packs_hold_no_links(void)
 static const struct check_test tests[] = {
     T(answers_rows),
     T(errors_of_the_program_are_told),
+    T(environment_is_as_told),
     T(late_answer_is_thrown_away),
     T(stalled_program_is_killed_and_started_again),
     T(death_in_the_middle_is_unavailable),

@@ -7,6 +7,7 @@
 #include "wire/infer_pb_priv.h"
 
 #include "base/num.h"
+#include "wire/tensor_raw.h"
 
 void infer_pb_plan_init(struct infer_pb_plan *p, str model, str version,
                         const struct infer_schema *schema, struct arena *a)

@@ -34,10 +34,6 @@ NODISCARD int problems_end(const struct problems *ps, struct err *e);
 bool tensor_data_read(struct scan *s, struct tensor *t, bool null_is_nan, struct arena *a,
                       struct problems *ps);
 
-/* The elements as raw bytes: as they lie, BYTES with a length of four bytes before each. */
-size_t tensor_raw_bytes(const struct tensor *t);
-void tensor_raw_write(struct buf *to, const struct tensor *t);
-
 /* The classification extension: texts "value:index" of a row, the largest value first. */
 #define TENSOR_CLASS_TEXT_MAX (2 * NUM_TEXT_MAX + 1)
 struct tensor_classes {

@@ -14,6 +14,7 @@
 #include "base/json.h"
 #include "base/num.h"
 #include "wire/tensor_data.h"
+#include "wire/tensor_raw.h"
 #include "wire/tensor_json.h"
 
 #include <math.h>
@@ -151,33 +152,6 @@ int tensor_json_write_data(struct buf *to, const struct tensor *t, enum infer_no
         return FAIL(e, RESOURCE_EXHAUSTED, "the answer exceeds %zu bytes: send fewer rows at once",
                     to->max_bytes);
     return 0;
-}
-
-size_t tensor_raw_bytes(const struct tensor *t)
-{
-    size_t n = t->bytes;
-
-    if (t->spec->datatype == TENSOR_BYTES) {
-        n = t->count * sizeof(uint32_t);
-        for (size_t i = 0; i < t->count; i++)
-            n += ((const str *)t->data)[i].n;
-    }
-    return n;
-}
-
-void tensor_raw_write(struct buf *to, const struct tensor *t)
-{
-    if (t->spec->datatype != TENSOR_BYTES) {
-        buf_add(to, t->data, t->bytes);
-        return;
-    }
-    for (size_t i = 0; i < t->count; i++) {
-        str s = ((const str *)t->data)[i];
-        uint32_t n = (uint32_t)s.n;
-
-        buf_add(to, &n, sizeof(n));
-        buf_add_str(to, s);
-    }
 }
 
 static double number_at(const struct tensor *t, size_t i)

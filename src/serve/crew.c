@@ -8,7 +8,8 @@
  * not fit any more is carried over and becomes the first of the next run, so the order of arrival
  * is kept. Rows are copied into the slot and results copied out into the arena of each job: what
  * that costs is small beside a run that deserves a crew, and it lets jobs of different loops share
- * one. A joint run that fails is repeated job by job, so that one bad input cannot fail others.
+ * one. A joint run that fails is repeated job by job, so that one bad input cannot fail others, but
+ * not where the model itself cannot be reached.
  *
  * Invariant: waiting_rows is the sum of the rows of all jobs that are submitted, neither abandoned
  * nor mailed back.
@@ -307,11 +308,19 @@ static void run_alone(struct worker *w, struct crew_job *j)
     give_back(w->crew, j, rc);
 }
 
+/* True for failures that no single input is to blame for: trying each alone would meet them again.
+ */
+static bool is_of_all(int rc)
+{
+    return rc == CODE_UNAVAILABLE || rc == CODE_DEADLINE_EXCEEDED || rc == CODE_CANCELLED;
+}
+
 static void run_batch(struct worker *w)
 {
     int64_t latest = 0, begun_ns = time_mono_ns();
     uint32_t at = 0;
     struct err e;
+    int rc;
 
     for (uint32_t i = 0; i < w->job_count; i++) {
         w->jobs[i]->begun_ns = begun_ns;
@@ -324,7 +333,15 @@ static void run_batch(struct worker *w)
     }
     for (uint32_t i = 0; i < w->job_count; at += w->jobs[i++]->rows)
         copy_in(w, w->jobs[i], at);
-    if (run_slot(w, w->rows, latest, &e)) {
+    rc = run_slot(w, w->rows, latest, &e);
+    if (rc && is_of_all(rc)) {
+        for (uint32_t i = 0; i < w->job_count; i++) {
+            w->jobs[i]->e = e;
+            give_back(w->crew, w->jobs[i], rc);
+        }
+        return;
+    }
+    if (rc) {
         for (uint32_t i = 0; i < w->job_count; i++)
             run_alone(w, w->jobs[i]);
         return;

@@ -166,9 +166,9 @@ int runtime_run(struct runtime_slot *s, uint32_t rows, int64_t deadline_mono_ns,
     }
     s->deadline_ns = deadline_mono_ns;
     rc = s->model->engine->run(s, e);
-    if (rc != CODE_INVALID_ARGUMENT || !rows)
+    if (rc != CODE_INVALID_ARGUMENT || !rows || s->model->engine->blocking)
         return rc;
-    if (e) /* the shapes are the model's own, so the failure is, too */
+    if (e) /* the shapes are the model's own, so the failure is, too; a program judges by itself */
         e->code = CODE_INTERNAL;
     return CODE_INTERNAL;
 }

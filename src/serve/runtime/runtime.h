@@ -111,8 +111,8 @@ DEFINE_AUTO_PTR(struct runtime_slot, runtime_slot_free)
  * dimension of every input (batched models only); rows == 0 takes the shapes that the inputs have.
  * `deadline_mono_ns` (0: none) is looked at before the run: DEADLINE_EXCEEDED. A run under way ends
  * early only by runtime_cancel(); one of a blocking engine also by the deadline. Errors of the
- * engine: INVALID_ARGUMENT for shapes it refuses where rows == 0, else INTERNAL. One thread at a
- * time per slot.
+ * engine: INVALID_ARGUMENT for shapes it refuses where rows == 0, and where a program or a remote
+ * server says so; else INTERNAL and what they say. One thread at a time per slot.
  */
 NODISCARD int runtime_run(struct runtime_slot *s, uint32_t rows, int64_t deadline_mono_ns,
                           struct err *e);

@@ -11,11 +11,17 @@
  * of input makes the seed irrelevant. It routes users to versions and so its values are fixed for
  * ever by known answers in the tests; it is no cryptographic hash.
  */
+/* The low-level SHA256 functions are deprecated for new designs, and the only ones whose state is
+ * plain bytes: a prepared key can be copied to the stack, where EVP allocates at each use. */
+#define OPENSSL_SUPPRESS_DEPRECATED
+
 #include "base/hash.h"
 
 #include "base/files.h"
 
+#include <openssl/crypto.h>
 #include <openssl/evp.h>
+#include <openssl/sha.h>
 #include <pthread.h>
 
 static EVP_MD *sha256_md;
@@ -120,6 +126,50 @@ void hmac_sha256(str key, str bytes, unsigned char ret_digest[SHA256_BYTES])
     sha256_end(&h, ret_digest);
     explicit_bzero(inner_pad, sizeof(inner_pad));
     explicit_bzero(outer_pad, sizeof(outer_pad));
+}
+
+_Static_assert(sizeof(SHA256_CTX) == sizeof(((struct hmac_key *)0)->inner), "state of SHA-256");
+
+void hmac_key_init(struct hmac_key *k, str key)
+{
+    unsigned char pad[64] = {0};
+    SHA256_CTX ctx;
+
+    if (key.n > sizeof(pad))
+        sha256_of(key, pad);
+    else if (key.n)
+        memcpy(pad, key.p, key.n);
+    for (size_t i = 0; i < sizeof(pad); i++)
+        pad[i] ^= 0x36;
+    SHA256_Init(&ctx);
+    SHA256_Update(&ctx, pad, sizeof(pad));
+    memcpy(k->inner, &ctx, sizeof(ctx));
+    for (size_t i = 0; i < sizeof(pad); i++)
+        pad[i] ^= 0x36 ^ 0x5C;
+    SHA256_Init(&ctx);
+    SHA256_Update(&ctx, pad, sizeof(pad));
+    memcpy(k->outer, &ctx, sizeof(ctx));
+    explicit_bzero(pad, sizeof(pad));
+    explicit_bzero(&ctx, sizeof(ctx));
+}
+
+void hmac_key_sum(const struct hmac_key *k, str bytes, unsigned char ret_digest[SHA256_BYTES])
+{
+    unsigned char inner[SHA256_BYTES];
+    SHA256_CTX ctx;
+
+    memcpy(&ctx, k->inner, sizeof(ctx));
+    if (bytes.n)
+        SHA256_Update(&ctx, bytes.p, bytes.n);
+    SHA256_Final(inner, &ctx);
+    memcpy(&ctx, k->outer, sizeof(ctx));
+    SHA256_Update(&ctx, inner, sizeof(inner));
+    SHA256_Final(ret_digest, &ctx);
+}
+
+bool bytes_equal_constant_time(const void *a, const void *b, size_t n)
+{
+    return CRYPTO_memcmp(a, b, n) == 0;
 }
 
 void hex_encode(const void *p, size_t n, char *ret_hex)

@@ -22,6 +22,16 @@ void sha256_hex(str bytes, char ret_hex[SHA256_HEX_SIZE]);
 NODISCARD int sha256_file_hex(const char *path, char ret_hex[SHA256_HEX_SIZE], struct err *e);
 void hmac_sha256(str key, str bytes, unsigned char ret_digest[SHA256_BYTES]);
 
+/* The same with the key's share of the work done beforehand, for hot paths: no allocation, one or
+ * two blocks less. The state is as secret as the key. */
+struct hmac_key {
+    _Alignas(16) unsigned char inner[112], outer[112];
+};
+void hmac_key_init(struct hmac_key *k, str key);
+void hmac_key_sum(const struct hmac_key *k, str bytes, unsigned char ret_digest[SHA256_BYTES]) HOT;
+/* Equality of secrets: the time depends on n alone. */
+bool bytes_equal_constant_time(const void *a, const void *b, size_t n);
+
 void hex_encode(const void *p, size_t n, char *ret_hex); /* 2n characters and a NUL */
 NODISCARD bool hex_decode(str hex, void *ret_p, size_t n);
 

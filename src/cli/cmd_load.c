@@ -19,7 +19,8 @@
 
 struct load_options {
     const char *to, *data, *label, *positive, *api, *field, *report, *duration, *label_delay;
-    const char *timeout, *max_p99;
+    const char *timeout, *max_p99, *key_file;
+    str key_line; /* what key_file holds, as a header line */
     double rate, min_rate;
     int64_t threads, connections, requests, rows, seed, max_failures;
     bool loop, poisson, no_feedback, i_own_this_host, quiet;
@@ -31,6 +32,7 @@ struct load_options {
 static const struct cli_option options[] = {
     {"data", 'd', CLI_TEXT, "FILE", "rows to replay: .parquet, or CSV with a header line", AT(data)},
     {"to", 0, CLI_TEXT, "ADDR", "the gateway (default: that of the project, or 127.0.0.1:8080)", AT(to)},
+    {"key-file", 0, CLI_TEXT, "FILE", "holds an API key or a token that the gateway takes", AT(key_file)},
     {"api", 0, CLI_TEXT, "FORM", "predict (by field name, the default) or oip (tensors)", AT(api)},
     {"rate", 'r', CLI_REAL, "N", "requests a second (default: 100)", AT(rate)},
     {"poisson", 0, CLI_FLAG, NULL, "arrivals as a Poisson process instead of evenly", AT(poisson)},
@@ -98,8 +100,9 @@ struct target {
 static NODISCARD int ask(struct cli *c, const char *address, const char *target,
                          struct json **ret_answer, struct err *e)
 {
+    const struct load_options *o = c->values;
     struct cli_http_request req = {
-        .address = address, .target = target, .timeout_ns = 5 * NS_PER_S};
+        .address = address, .target = target, .timeout_ns = 5 * NS_PER_S, .extra = o->key_line};
     struct cli_http_response res;
 
     *ret_answer = NULL;
@@ -247,6 +250,7 @@ static NODISCARD int read_form(struct cli *c, const struct load_options *o, stru
         .api = oip ? LOAD_OIP : LOAD_PREDICT,
         .target = arena_printf(&c->a, oip ? "/v2/models/%s/infer" : "/v1/predict/%s", endpoint),
         .host = addr_is_unix(&cfg->address) ? S("localhost") : str_of(o->to),
+        .extra = o->key_line,
         .tensors = t->tensors,
         .tensor_count = t->tensor_count,
     };
@@ -395,6 +399,22 @@ static NODISCARD int check_report(const struct load_options *o, const struct loa
     return 0;
 }
 
+/* From a file, for arguments are seen by everybody on the machine. */
+static NODISCARD int read_key(struct cli *c, struct load_options *o, struct err *e)
+{
+    str key;
+
+    if (!o->key_file)
+        return 0;
+    TRY(file_read_all(o->key_file, 16 << 10, &c->a, &key, e));
+    key = str_trim(key);
+    for (size_t i = 0; i < key.n; i++)
+        if (key.p[i] <= ' ' || key.p[i] > '~')
+            return FAIL(e, INVALID_ARGUMENT, "%s does not hold one key", o->key_file);
+    o->key_line = arena_printf(&c->a, "Authorization: Bearer " STR_F "\r\n", STR_A(key));
+    return 0;
+}
+
 static int run(struct cli *c, struct err *e)
 {
     struct load_options *o = c->values;
@@ -410,6 +430,7 @@ static int run(struct cli *c, struct err *e)
     TRY(read_time("max-p99", o->max_p99, &unused, e));
     TRY(read_config(o, &cfg, e));
     TRY(find_address(c, o, &cfg, e));
+    TRY(read_key(c, o, e));
     TRY(read_form(c, o, &target, &cfg, e));
     TRY(read_rows(o, &target, &rows, e));
     cfg.rows = rows;

@@ -94,7 +94,7 @@ static NODISCARD int render_row(const struct load_form *form, const struct load_
         write_predict(body, rows, columns, row);
     text = buf_str(body);
     http1_write_request(all, S("POST"), form->target, form->host, S("application/json"), text.n,
-                        true, STR_NULL);
+                        true, form->extra);
     *ret_text = (struct load_text){
         .at = from,
         .n = (uint32_t)(all->n - from + text.n),

@@ -21,6 +21,7 @@ struct load_form {
     enum load_api api;
     str target;                        /* path of the request, encoded */
     str host;                          /* of the Host line */
+    str extra;                         /* more header lines, each with its CRLF; or empty */
     const struct load_tensor *tensors; /* LOAD_OIP */
     size_t tensor_count;
 };

@@ -61,7 +61,7 @@ static void send_batch(struct worker *w)
     ASSERT(!body.overflowed);
     buf_clear(&f->conn.out);
     http1_write_request(&f->conn.out, S("POST"), S("/v1/feedback"), w->run->cfg->form.host,
-                        S("application/json"), body.n, true, STR_NULL);
+                        S("application/json"), body.n, true, w->run->cfg->form.extra);
     buf_add_str(&f->conn.out, buf_str(&body));
     f->attempts++;
     load_conn_send(&f->conn, time_mono_ns());

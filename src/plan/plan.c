@@ -6,6 +6,8 @@
  */
 #include "plan/plan.h"
 
+#include "plan/auth.h"
+
 #include "base/files.h"
 #include "base/hash.h"
 
@@ -153,6 +155,7 @@ static NODISCARD int endpoint_read(const struct json *part, struct arena *a,
     ep->sticky_header = arena_dup(a, json_str_or(json_get(sticky, S("header")), S("")));
     ep->salt = arena_dup(a, json_str_or(json_get(sticky, S("salt")), ep->name));
     TRY(read_limits(part, ep, e));
+    TRY(plan_rate_read(json_get(part, S("limit")), &ep->limit, e));
     TRY(read_versions(part, a, ep, e));
     if (json_get(part, S("aliases")))
         ep->aliases = json_copy(a, json_get(part, S("aliases")));
@@ -233,6 +236,7 @@ int plan_root_load(struct blobs *blobs, str root_hash, struct arena *a, struct p
     TRY(check_format(root, e));
     TRY(json_need_str(root, S("project"), &plan->project, e));
     plan->gateway = json_get(root, S("gateway"));
+    plan->auth = json_str_or(json_get(root, S("auth")), STR_NULL);
     TRY(json_need_object(root, S("endpoints"), &names, e));
     TRY(read_names(names, a, plan, e));
     *ret_plan = plan;
@@ -242,9 +246,11 @@ int plan_root_load(struct blobs *blobs, str root_hash, struct arena *a, struct p
 int plan_load(struct blobs *blobs, str root_hash, struct arena *a, struct plan **ret_plan,
               struct err *e)
 {
+    struct plan_auth auth;
     struct plan *plan;
 
     TRY(plan_root_load(blobs, root_hash, a, &plan, e));
+    TRY(plan_auth_load(blobs, plan->auth, a, &auth, e));
     for (size_t i = 0; i < plan->endpoint_count; i++) {
         struct plan_endpoint want = plan->endpoints[i];
 

@@ -8,6 +8,7 @@
  *
  *   root       {"format":1,"project":…,"gateway":{settings},"endpoints":{"fraud":"<part hash>",…}}
  *   endpoint   see plan_endpoint below and docs/formats.md
+ *   auth       who may ask, and how much: plan/auth.h; absent: an open gateway
  *   profile    the reference cells of one model version (what "normal" is); see docs/formats.md
  *
  * Reading is strict: an unknown format, a missing field or a weight sum other than PLAN_WEIGHT_ONE
@@ -25,6 +26,12 @@
 #define PLAN_VERSIONS_MAX 8 /* per endpoint, shadow included */
 #define PLAN_HASH_SIZE 65
 #define PLAN_TIMEOUT_NS_MAX (INT64_C(86400) * 1000000000) /* a day */
+
+/* At most `requests` in `per_ns`, evenly, and `burst` of them at once. requests = 0: no limit. */
+struct plan_rate {
+    uint32_t requests, burst;
+    int64_t per_ns;
+};
 
 /* How the outputs are read: indexes into outputs, or -1. */
 struct plan_reading {
@@ -82,12 +89,14 @@ struct plan_endpoint {
     struct plan_signature signature; /* of all its versions */
     struct plan_version versions[PLAN_VERSIONS_MAX];
     size_t version_count;
-    struct json *aliases; /* response field aliases: {"timestamp":"time"}, or NULL */
+    struct plan_rate limit; /* of all its callers together */
+    struct json *aliases;   /* response field aliases: {"timestamp":"time"}, or NULL */
 };
 
 struct plan {
     char hash[PLAN_HASH_SIZE];
     str project;
+    str auth;                        /* hash of the auth part, or empty */
     struct json *gateway;            /* settings of the process, as the project says; or NULL */
     struct plan_endpoint *endpoints; /* sorted by name */
     size_t endpoint_count;

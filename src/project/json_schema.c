@@ -141,16 +141,20 @@ static void schema_field(struct json_out *o, const struct field *f, struct arena
     jo_kstr(o, S("description"),
             f->def && f->def[0] ? arena_printf(a, "%s (default %s)", f->help, f->def)
                                 : str_of(f->help));
-    if (f->word) {
+    if (f->word || f->alone) {
         jo_key(o, S("anyOf"));
         jo_array(o);
         jo_object(o);
-        jo_kstr(o, S("const"), str_of(f->word));
+        if (f->word)
+            jo_kstr(o, S("const"), str_of(f->word));
+        else
+            choices_are(o, section_field(&project_sections[f->sub], str_of(f->alone), false)->of,
+                        a);
         jo_object_end(o);
         jo_object(o);
     }
     schema_value(o, f, f->kind, a);
-    if (f->word) {
+    if (f->word || f->alone) {
         jo_object_end(o);
         jo_array_end(o);
     }

@@ -204,7 +204,8 @@ static bool fail_name(struct walk *w, const struct field *f, const struct path *
         return true;
     }
     /* Features and tensors have the names of their files; ours go into paths and metrics. */
-    if (f->kind == KIND_TEXT_LISTS || f->sub == SECTION_monitor_feature || str_is_name(at->key))
+    if (f->kind == KIND_TEXT_LISTS || f->kind == KIND_TEXT_MAP ||
+        f->sub == SECTION_monitor_feature || str_is_name(at->key))
         return false;
     problem_add(w, at, true,
                 arena_printf(w->a, STR_F " has the entry '" STR_F "'",
@@ -251,10 +252,28 @@ static bool read_map(struct walk *w, const struct field *f, const struct path *p
 
 /* --- Fields ------------------------------------------------------------------------------- */
 
+/* What a text alone stands for, where the field has such a short form. */
+static const struct json *in_full(struct walk *w, const struct field *f, const struct json *src)
+{
+    struct json *full;
+
+    if (!f->alone || w->normal || !src || src->type != JSON_STR)
+        return src;
+    full = json_new_object(w->a);
+    json_set_str(w->a, full, str_of(f->alone), src->string);
+    full->line = full->first->line = src->line;
+    full->col = full->first->col = src->col;
+    return full;
+}
+
 static bool read_sub(struct walk *w, const struct field *f, const struct path *p,
                      struct json *ret_value)
 {
-    struct json *value = section_read(w, f->sub, p->at, p);
+    struct path at = *p;
+    struct json *value;
+
+    at.at = in_full(w, f, p->at);
+    value = section_read(w, f->sub, at.at, &at);
 
     if (value)
         *ret_value = *value;

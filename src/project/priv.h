@@ -40,7 +40,7 @@ struct field {
     enum kind kind;
     enum effect effect;
     const char *help;
-    const char *def, *lo, *hi, *word, *of, *when, *as;
+    const char *def, *lo, *hi, *word, *of, *when, *as, *alone;
     enum section_id sub;
 };
 

@@ -7,7 +7,7 @@
  * A rule over one section runs only when all of its fields were good. Rules across items run over
  * the good items, and skip what refers to one that was not.
  */
-#include "project/priv.h"
+#include "project/rules.h"
 
 #include "base/time.h"
 
@@ -15,39 +15,6 @@
 #include <stdlib.h>
 
 #define VERSIONS_MAX 7 /* of an endpoint, beside a shadow */
-
-/* The place of a field, by the key that the file uses. */
-static struct path at_field(const struct walk *w, const struct path *p, enum section_id id,
-                            const char *key)
-{
-    const struct field *f = section_field(&project_sections[id], str_of(key), false);
-    str name;
-
-    ASSERT(f);
-    name = str_of(w->normal ? f->out : f->key);
-    return (struct path){p, name, 0, json_get(p->at, name)};
-}
-
-#define WHAT(...) arena_printf(w->a, __VA_ARGS__)
-
-/* A problem at a field that begins with its path. */
-static void fail_at(struct walk *w, const struct path *at, str what, str expected)
-{
-    problem_add(w, at, false, WHAT(STR_F " " STR_F, STR_A(path_text(at, w->a)), STR_A(what)),
-                expected, STR_NULL);
-}
-
-static str text_of(const struct json *norm, const char *out)
-{
-    return json_str_or(json_get(norm, str_of(out)), STR_NULL);
-}
-
-static bool is_set(const struct json *norm, const char *out)
-{
-    const struct json *value = json_get(norm, str_of(out));
-
-    return value && value->type != JSON_NULL;
-}
 
 /* --- Datasets, models --------------------------------------------------------------------- */
 
@@ -382,6 +349,7 @@ rule_fn *rule_of(enum section_id id)
         [SECTION_model] = rule_model,       [SECTION_sticky] = rule_sticky,
         [SECTION_endpoint] = rule_endpoint, [SECTION_false_alarms] = rule_false_alarms,
         [SECTION_psi] = rule_psi,           [SECTION_rollout] = rule_rollout,
+        [SECTION_rate] = rule_rate,         [SECTION_issuer] = rule_issuer,
     };
 
     return rules[id];
@@ -577,6 +545,7 @@ void rules_across(struct walk *w, const struct path *root)
                  {"triggers", across_trigger}};
 
     across_addresses(w, root);
+    across_auth(w, root);
     for (size_t i = 0; i < ARRAY_LEN(order); i++) {
         struct path section = at_field(w, root, SECTION_root, order[i].section);
         const struct json *src = json_is_container(section.at) ? section.at->first : NULL;

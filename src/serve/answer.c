@@ -13,7 +13,8 @@
 
 #include <stdio.h>
 
-#define ANSWER_FIELDS 8
+#define ANSWER_FIELDS 16
+#define MORE_HEAD_MAX 256
 
 static str date_line(struct serve_loop *l)
 {
@@ -56,7 +57,7 @@ static bool says_retry(int status)
 
 static void respond_http1(struct conn *c, const struct answer *a)
 {
-    char extra[HTTP1_DATE_LINE_BYTES + 192];
+    char extra[HTTP1_DATE_LINE_BYTES + 192 + MORE_HEAD_MAX];
     size_t n = add(extra, 0, date_line(c->l));
     bool keep_alive = a->keep_alive && !c->closing && !c->l->draining;
 
@@ -68,13 +69,29 @@ static void respond_http1(struct conn *c, const struct answer *a)
     if (a->json_bytes)
         n += (size_t)snprintf(extra + n, sizeof(extra) - n,
                               "Inference-Header-Content-Length: %zu\r\n", a->json_bytes);
-    if (says_retry(a->status))
+    if (a->more_head.n)
+        n = add(extra, n, a->more_head);
+    else if (says_retry(a->status))
         n = add(extra, n, S("Retry-After: 1\r\n"));
     http1_write_head(&c->out, a->status, str_of(a->content_type), a->body.n, keep_alive,
                      (str){extra, n});
     buf_add_str(&c->out, a->body);
     if (!keep_alive)
         c->closing = true;
+}
+
+/* Header lines as fields of HTTP/2: names in small letters, of the turn's arena. */
+static size_t add_lines(struct serve_loop *l, str lines, struct http1_header *fields, size_t n)
+{
+    while (lines.n && n < ANSWER_FIELDS) {
+        str line = str_trim(str_cut(&lines, '\n')), name = str_cut(&line, ':');
+        char *small = arena_dupz(&l->turn, name);
+
+        for (char *p = small; *p; p++)
+            *p = (char)(*p >= 'A' && *p <= 'Z' ? *p + ('a' - 'A') : *p);
+        fields[n++] = (struct http1_header){{small, name.n}, str_trim(line)};
+    }
+    return n;
 }
 
 static void respond_http2(struct conn *c, const struct answer *a)
@@ -93,7 +110,9 @@ static void respond_http2(struct conn *c, const struct answer *a)
         fields[n++] =
             (struct http1_header){S("inference-header-content-length"), {number, (size_t)digits}};
     }
-    if (says_retry(a->status))
+    if (a->more_head.n)
+        n = add_lines(c->l, a->more_head, fields, n);
+    else if (says_retry(a->status))
         fields[n++] = (struct http1_header){S("retry-after"), S("1")};
     http2_respond(a->stream, a->status, fields, n, a->body);
     http2_stream_release(a->stream);
@@ -121,8 +140,10 @@ void conn_answer(struct conn *c, int status, const char *content_type, str body)
                        .content_type = content_type,
                        .request_id = http1_known(&c->req->fields, HTTP1_F_X_REQUEST_ID),
                        .keep_alive = c->req->keep_alive,
+                       .more_head = c->more_head,
                        .body = body};
 
+    c->more_head = STR_NULL;
     if (c->pending && !a.stream) { /* earlier requests first; their answers use the scratch too */
         buf_init(&copy, OUT_MAX_BYTES);
         buf_add_str(&copy, body);

@@ -394,7 +394,7 @@ static void conn_event(struct loop *loop, struct loop_fd *w, uint32_t events)
         drop_output(c);
         return;
     }
-    if (!c->greeted && c->in.n && !greet(c))
+    if (!c->greeted && c->in.n && !greet(c) && !c->ended)
         return;
     conn_parse(c);
     if (c->ended && !c->paused && !c->unread && !c->away)
@@ -417,7 +417,6 @@ void conn_accept(struct loop *loop, struct listener *li, int fd, const struct ad
     struct err e;
 
     ROLE_ASSERT(on_loop);
-    (void)peer;
     counter_add(&l->counters.connections_accepted, 1);
     if (l->conn_count >= cfg->connections_max) {
         static const char busy[] = "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\n"
@@ -437,6 +436,7 @@ void conn_accept(struct loop *loop, struct listener *li, int fd, const struct ad
         return;
     }
     c->req = &c->own_req;
+    c->peer = guard_peer_id(gateway_guard(l->gw), peer);
     limits.head_bytes = cfg->head_bytes_max;
     limits.body_bytes = cfg->body_bytes_max;
     http1_parser_init(&c->parser, &limits);

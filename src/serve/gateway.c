@@ -29,6 +29,8 @@ struct gateway {
     struct gateway_config cfg;
     struct blobs *blobs;
     struct keeper *keeper; /* NULL: records and monitors are off */
+    struct guard *guard;   /* who may ask, and how much */
+    bool is_local;         /* only this machine can reach the gateway */
     struct shadow *shadow;
     pthread_mutex_t publish_lock;   /* one plan is built at a time */
     pthread_mutex_t plan_lock;      /* never held while something is built or unloaded */
@@ -56,6 +58,11 @@ const struct gateway_config *gateway_config(const struct gateway *gw)
 struct shadow *gateway_shadow(struct gateway *gw)
 {
     return gw->shadow;
+}
+
+struct guard *gateway_guard(struct gateway *gw)
+{
+    return gw->guard;
 }
 
 struct keeper *gateway_keeper(struct gateway *gw)
@@ -172,11 +179,14 @@ static NODISCARD int listen_all(struct gateway *gw, struct err *e)
     int fds[COUNTERS_LOOPS_MAX], rc = 0;
     struct addr at;
 
+    TRY(guard_new(gw->cfg.state_dir, gw->cfg.loops, &gw->guard, e));
     for (uint32_t i = 0; i < gw->cfg.loops; i++) {
         gw->loops[i].index = i;
+        gw->loops[i].guard = guard_loop_of(gw->guard, i);
         TRY(loop_prepare(gw, &gw->loops[i], e));
     }
     TRY(addr_parse(str_of(gw->cfg.listen), &at, e));
+    gw->is_local = guard_is_local(&at);
     TRY(listen_open_shared(&at, NULL, gw->cfg.loops, fds, e));
     rc = addr_of_socket(fds[0], &at, e);
     gw->port = rc ? 0 : addr_port(&at);
@@ -269,6 +279,7 @@ int gateway_start(struct gateway *gw, struct err *e)
 
     if (gw->keeper)
         TRY(keeper_start(gw->keeper, e));
+    TRY(guard_start(gw->guard, e));
     gw->started = true;
     for (uint32_t i = 0; i < gw->cfg.loops; i++) {
         snprintf(name, sizeof(name), "weir-loop-%u", i);
@@ -329,6 +340,7 @@ void gateway_free(struct gateway *gw)
         next = p->next;
         served_plan_unref(p);
     }
+    guard_free(gw->guard);
     blobs_close(gw->blobs);
     tls_context_unref(gw->cfg.tls);
     pthread_mutex_destroy(&gw->publish_lock);
@@ -369,7 +381,9 @@ static NODISCARD int publish(struct gateway *gw, str hash, struct err *e)
     struct served_config cfg = {.blobs = gw->blobs,
                                 .loops = gw->cfg.loops,
                                 .records = gw->keeper != NULL,
-                                .cells = gw->cfg.monitors};
+                                .cells = gw->cfg.monitors,
+                                .guard = gw->guard,
+                                .is_local = gw->is_local};
     struct served_plan *plan;
 
     if (gw->plan && str_eqz(hash, gw->plan_hash))

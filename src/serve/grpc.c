@@ -17,15 +17,19 @@
 #define HEALTH "grpc.health.v1.Health"
 
 typedef void (*grpc_fn)(struct conn *c, str message);
-#define GRPC(service, method, handler, help) static void handler(struct conn *c, str message);
+#define GRPC(service, method, permission, of_model, handler, help) \
+    static void handler(struct conn *c, str message);
 #include "serve/grpc.def"
 #undef GRPC
 
 static const struct {
     str service, method;
+    enum permission permission;
+    bool of_model;
     grpc_fn fn;
 } calls[] = {
-#define GRPC(service, method, handler, help) {S_INIT(service), S_INIT(method), handler},
+#define GRPC(service, method, permission, of_model, handler, help) \
+    {S_INIT(service), S_INIT(method), PERMISSION_##permission, of_model, handler},
 #include "serve/grpc.def"
 #undef GRPC
 };
@@ -64,6 +68,14 @@ static void finish_error(struct http2_stream *st, const struct err *e)
 void grpc_answer_error(struct conn *c, const struct err *e)
 {
     finish_error(TAKE(c->stream), e);
+}
+
+void grpc_refuse(struct http2_stream *st)
+{
+    struct err e = {.code = grpc_code_of_http(http1_refusal_status(st->refusal))};
+
+    (void)!str_to_z(http1_refusal_reason(st->refusal), e.msg, sizeof(e.msg));
+    finish_error(st, &e);
 }
 
 /* The message of an answer is what is appended to the buffer in between. */
@@ -427,17 +439,32 @@ int grpc_unfold(struct conn *c, const struct grpc_message *m, str *ret_message, 
     return 0;
 }
 
+int grpc_admit(struct conn *c, enum permission permission, str endpoint, struct err *e)
+{
+    struct guard_verdict v;
+
+    if (LIKELY(guard_asked(c, permission, endpoint, &v)))
+        return 0;
+    guard_error(&v, e);
+    return (int)e->code;
+}
+
 static NODISCARD int route(struct conn *c, str body, struct err *e)
 {
+    struct infer_pb_model m = {0};
     str message;
 
     for (size_t i = 0; i < ARRAY_LEN(calls); i++)
         if (str_eq(calls[i].method, c->call->method) &&
             str_eq(calls[i].service, c->call->service)) {
             TRY(only_message(c, body, &message, e));
+            if (calls[i].of_model)
+                TRY(infer_pb_model_read(message, &m, e));
+            TRY(grpc_admit(c, calls[i].permission, m.name, e));
             calls[i].fn(c, message);
             return 0;
         }
+    TRY(grpc_admit(c, PERMISSION_METADATA, STR_NULL, e));
     return FAIL(e, UNIMPLEMENTED, "no such call: " STR_F, STR_A(str_take(c->req->path, 128)));
 }
 

@@ -155,6 +155,7 @@ RUNS_ON(on_loop) static void infer(struct grpc_stream *gs, const struct grpc_mes
     static const struct exchange_form form = {"grpc-stream", respond, write_message};
     struct conn *c = gs->conn;
     struct offload *before = c->away;
+    struct infer_pb_model model;
     str message;
     struct err e;
     int rc;
@@ -163,6 +164,10 @@ RUNS_ON(on_loop) static void infer(struct grpc_stream *gs, const struct grpc_mes
     c->stream = gs->st;
     c->call = &gs->call;
     rc = grpc_unfold(c, m, &message, &e);
+    if (!rc)
+        rc = infer_pb_model_read(message, &model, &e);
+    if (!rc)
+        rc = grpc_admit(c, PERMISSION_INFER, model.name, &e);
     if (!rc)
         rc = grpc_infer(c, &form, gs, message, &e);
     c->stream = NULL;

@@ -73,6 +73,10 @@ static void take(struct conn *c, enum http2_event event, struct http2_stream *st
         break;
     case HTTP2_REFUSED:
         counter_add(&c->l->counters.bad_requests, 1);
+        if (grpc_is_content_type(http1_known(&st->req.fields, HTTP1_F_CONTENT_TYPE))) {
+            grpc_refuse(st);
+            break;
+        }
         http2_respond_refusal(st);
         http2_stream_release(st);
         break;

@@ -42,6 +42,7 @@ struct answer {
     str request_id;
     size_t json_bytes; /* > 0: raw tensors follow this much JSON */
     bool keep_alive;   /* HTTP/1.1 */
+    str more_head;     /* complete header lines; or empty */
     str body;
 };
 
@@ -99,6 +100,8 @@ struct conn {
     bool ended;             /* the peer will send nothing more, all of it was read */
     bool drained;           /* looked at once more after the gateway was told to stop */
     bool gone;              /* closed; freed when the last offload is back */
+    uint64_t peer;          /* guard_peer_id() of the other end */
+    str more_head;          /* complete header lines for the next answer; or empty */
     uint32_t pending;       /* exchanges of this turn not yet answered */
     struct offload *away;   /* in crews. Until they are back `in` does not move, and nothing more is
                                taken from it */
@@ -125,6 +128,7 @@ struct conn {
 
 struct serve_loop {
     struct gateway *gw;
+    struct guard_loop *guard;
     uint32_t index;
     struct loop *loop;
     struct thread thread;
@@ -277,10 +281,14 @@ struct served_endpoint *oip_find(struct conn *c, const struct route_match *m,
 
 void grpc_route(struct conn *c, str body) RUNS_ON(on_loop); /* of a call whose body is complete */
 void grpc_answer_error(struct conn *c, const struct err *e) RUNS_ON(on_loop);
+void grpc_refuse(struct http2_stream *st) RUNS_ON(on_loop); /* of a stream that HTTP/2 refused */
 /* Reads one ModelInferRequest of the call at hand into an exchange of that form; counts it when it
  * is refused. */
 NODISCARD int grpc_infer(struct conn *c, const struct exchange_form *form, void *owner, str message,
                          struct err *e) RUNS_ON(on_loop);
+/* Asks the guard for the call at hand: the codes of its refusals. */
+NODISCARD int grpc_admit(struct conn *c, enum permission permission, str endpoint, struct err *e)
+    RUNS_ON(on_loop);
 /* A message as it is to be read; it lives as long as the turn. */
 NODISCARD int grpc_unfold(struct conn *c, const struct grpc_message *m, str *ret_message,
                           struct err *e) RUNS_ON(on_loop);
@@ -300,11 +308,15 @@ void route_request(struct conn *c, str body) RUNS_ON(on_loop);
 
 /* Handlers named in routes.def. */
 typedef void (*route_fn)(struct conn *c, const struct route_match *m, str body);
-#define ROUTE(method, path, handler, help) \
+#define ROUTE(method, path, permission, handler, help) \
     void handler(struct conn *c, const struct route_match *m, str body);
 #include "serve/routes.def"
 #undef ROUTE
 
+/* Asks the guard about the request at hand; `endpoint` may be empty. */
+bool guard_asked(struct conn *c, enum permission permission, str endpoint,
+                 struct guard_verdict *ret) RUNS_ON(on_loop);
+void guard_error(const struct guard_verdict *v, struct err *ret); /* a refusal as an error */
 /* The endpoint of that name if it can answer: NOT_FOUND, UNAVAILABLE. */
 NODISCARD int endpoint_find(struct conn *c, str name, struct served_endpoint **ret_ep,
                             struct err *e) RUNS_ON(on_loop);
@@ -370,6 +382,7 @@ void elsewhere_write_metrics(struct buf *to, const struct served_plan *plan);
 
 struct shadow;
 struct shadow *gateway_shadow(struct gateway *gw);
+struct guard *gateway_guard(struct gateway *gw);
 const struct gateway_config *gateway_config(const struct gateway *gw);
 uint64_t gateway_loop_sum(const struct gateway *gw, size_t at); /* of a field of loop_counters */
 void gateway_loop_has_plan(struct gateway *gw);                 /* a loop took the new plan over */

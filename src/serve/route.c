@@ -3,6 +3,9 @@
  * From a request to its handler. Routes are a table of paths whose segments are literal, {m} or
  * {v}; a path is cut once and held against the routes that have as many segments. What matches no
  * path is 404, a path with another method 405.
+ *
+ * Before the handler runs, the guard is asked with the permission of the route. A path that is none
+ * needs the permission to read metadata: who may not know what there is may not find out by trying.
  */
 #include "serve/priv.h"
 
@@ -14,9 +17,11 @@
 static const struct {
     enum http1_method method;
     str path;
+    enum permission permission;
     route_fn fn;
 } routes[] = {
-#define ROUTE(method, path, handler, help) {HTTP1_M_##method, S_INIT(path), handler},
+#define ROUTE(method, path, permission, handler, help) \
+    {HTTP1_M_##method, S_INIT(path), PERMISSION_##permission, handler},
 #include "serve/routes.def"
 #undef ROUTE
 };
@@ -73,6 +78,59 @@ RUNS_ON(on_loop) static void not_found(struct conn *c, bool other_method)
     conn_answer(c, other_method ? 405 : 404, "application/json", buf_str(&c->l->body));
 }
 
+bool guard_asked(struct conn *c, enum permission permission, str endpoint,
+                 struct guard_verdict *ret)
+{
+    struct served_plan *plan = c->l->plan;
+    struct served_endpoint *ep = plan && endpoint.n ? served_plan_find(plan, endpoint) : NULL;
+    struct guard_ask ask = {.auth = plan ? plan->auth : NULL,
+                            .permission = permission,
+                            .endpoint = endpoint,
+                            .bucket = ep ? ep->bucket : NULL,
+                            .rate = ep ? &ep->limit : NULL,
+                            .fields = &c->req->fields,
+                            .peer = c->peer,
+                            .now_ns = c->l->now_ns,
+                            .wall_ns = c->l->wall_ns};
+
+    return guard_admit(c->l->guard, &ask, ret);
+}
+
+void guard_error(const struct guard_verdict *v, struct err *ret)
+{
+    ret->code = v->status == 401   ? CODE_UNAUTHENTICATED
+                : v->status == 403 ? CODE_PERMISSION_DENIED
+                : v->status == 429 ? CODE_RESOURCE_EXHAUSTED
+                                   : CODE_UNAVAILABLE;
+    (void)!str_to_z(str_take(v->message, sizeof(ret->msg) - 1), ret->msg, sizeof(ret->msg));
+}
+
+/* Asks the guard, and answers where it says no. */
+RUNS_ON(on_loop)
+static bool admit(struct conn *c, enum permission permission, str endpoint)
+{
+    struct guard_verdict v;
+    struct err e;
+
+    if (LIKELY(guard_asked(c, permission, endpoint, &v)))
+        return true;
+    if (c->pending && !c->stream)
+        turn_flush(c->l); /* the header lines are for this answer */
+    guard_error(&v, &e);
+    infer_error_write(answer_begin(c), &e);
+    c->more_head = v.headers;
+    conn_answer(c, v.status, "application/json", buf_str(&c->l->body));
+    return false;
+}
+
+/* The endpoint that a route without a name in its path means: the only one. */
+static str only_endpoint(const struct conn *c)
+{
+    const struct served_plan *plan = c->l->plan;
+
+    return plan && plan->endpoint_count == 1 ? plan->endpoints[0]->plan.name : STR_NULL;
+}
+
 void route_request(struct conn *c, str body)
 {
     str segments[SEGMENTS_MAX];
@@ -91,13 +149,18 @@ void route_request(struct conn *c, str body)
             continue;
         }
         if (decode(c, &m.model, &e) || decode(c, &m.version, &e)) {
-            conn_answer_error(c, &e);
+            if (admit(c, routes[i].permission, STR_NULL))
+                conn_answer_error(c, &e);
             return;
         }
-        routes[i].fn(c, &m, body);
+        if (admit(c, routes[i].permission,
+                  m.model.n || routes[i].permission != PERMISSION_INFER ? m.model
+                                                                        : only_endpoint(c)))
+            routes[i].fn(c, &m, body);
         return;
     }
-    not_found(c, other_method);
+    if (admit(c, PERMISSION_METADATA, STR_NULL))
+        not_found(c, other_method);
 }
 
 str header_of(const struct conn *c, str name)

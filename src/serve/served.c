@@ -21,7 +21,7 @@
 
 #define COST_RUNS 3
 #define COST_ENOUGH_NS (20 * NS_PER_MS) /* so slow that no second run could change the verdict */
-#define FLAT_OUTPUTS_MAX 64u /* output numbers of a row that go on record */
+#define FLAT_OUTPUTS_MAX 64u            /* output numbers of a row that go on record */
 
 /* --- Models --------------------------------------------------------------------------------- */
 
@@ -398,6 +398,9 @@ static NODISCARD int endpoint_fill(const struct served_config *cfg, struct serve
         TRY(version_make(cfg, previous, ep, pv, first ? 0 : next_arm++, e));
     }
     ep->schema.batched = ep->batched;
+    ep->limit = gcra_of(ep->plan.limit);
+    if (cfg->guard)
+        TRY(guard_endpoint_bucket(cfg->guard, ep->plan.name, &ep->bucket, e));
     TRY(models_place(cfg, ep, e));
     return fields_make(ep, e);
 }
@@ -447,6 +450,7 @@ void served_plan_unref(struct served_plan *p)
         return;
     for (size_t i = 0; i < p->endpoint_count; i++)
         served_endpoint_unref(p->endpoints[i]);
+    auth_unref(p->auth);
     arena_done(&p->arena);
     mem_free(p);
 }
@@ -491,6 +495,9 @@ int served_plan_new(const struct served_config *cfg, str root_hash, struct serve
     arena_init(&p->arena, 0);
     TRY(plan_root_load(cfg->blobs, root_hash, &p->arena, &plan, e));
     memcpy(p->hash, plan->hash, sizeof(p->hash));
+    if (cfg->guard)
+        TRY(auth_new(cfg->guard, cfg->blobs, plan->auth, cfg->is_local,
+                     previous ? previous->auth : NULL, &p->auth, e));
     p->endpoints = ARENA_ARRAY(&p->arena, struct served_endpoint *, plan->endpoint_count);
     for (size_t i = 0; i < plan->endpoint_count; i++) {
         struct served_endpoint *ep = endpoint_reuse(previous, &plan->endpoints[i]);

@@ -11,6 +11,7 @@
 
 #include "plan/plan.h"
 #include "record/schema.h"
+#include "serve/auth/guard.h"
 #include "serve/counters.h"
 #include "serve/crew.h"
 #include "serve/runtime/runtime.h"
@@ -70,6 +71,8 @@ struct served_endpoint {
     size_t version_count;
     struct served_version *champion; /* first with a weight; NULL: not ready */
     struct served_version *shadow;   /* or NULL */
+    struct bucket *bucket;           /* of its limit, for ever; NULL without a guard */
+    struct gcra limit;               /* of all its callers together */
     struct counter_series *unready;  /* where requests count that reach no version */
     bool batched;                    /* rows of several requests may share a run */
     bool in_crew;                    /* its models have crews */
@@ -82,6 +85,7 @@ struct served_plan {
     struct served_plan *next; /* in the gateway's list of plans on their way out */
     char hash[PLAN_HASH_SIZE];
     struct arena arena;
+    struct auth *auth;                  /* a reference; NULL without a guard */
     struct served_endpoint **endpoints; /* references, sorted by name */
     size_t endpoint_count;
     uint32_t *slots; /* open addressing over names: index + 1 */
@@ -94,6 +98,8 @@ struct served_config {
     bool records; /* fold and store what the endpoints answer */
     bool cells;
     const char *work_dir; /* where engines may keep files; NULL: the present folder */
+    struct guard *guard;  /* NULL: the plan is for no gateway (tests) */
+    bool is_local;        /* only this machine can reach the gateway */
 };
 
 /* Builds what `root_hash` says, taking from `previous` (may be NULL) what is unchanged. Worker. Any

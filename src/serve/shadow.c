@@ -128,7 +128,8 @@ static void run_job(struct shadow *s, struct shadow_job *j)
     j->x.version = v;
     __atomic_store_n(&lane->run_deadline_ns, deadline, __ATOMIC_RELEASE);
     rc = runtime_run(lane->slot, j->x.rows, deadline, &e);
-    if (!rc && !runtime_rows_match(lane->slot, j->x.rows)) /* or the record would be read past its outputs */
+    if (!rc && !runtime_rows_match(lane->slot,
+                                   j->x.rows)) /* or the record would be read past its outputs */
         rc = CODE_INTERNAL;
     __atomic_store_n(&lane->run_deadline_ns, 0, __ATOMIC_RELEASE);
     if (s->ring)

@@ -95,6 +95,7 @@ void metrics_get(struct conn *c, const struct route_match *m, str body)
                      gateway_loop_sum(gw, loop_metrics[i].at));
     counters_write_metrics(to);
     elsewhere_write_metrics(to, c->l->plan);
+    guard_write_metrics(gateway_guard(gw), to);
     if (gateway_keeper(gw))
         write_keeper(to, gateway_keeper(gw));
     buf_printf(to,

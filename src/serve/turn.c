@@ -112,8 +112,8 @@ struct arena *exchange_arena(struct serve_loop *l, struct exchange *x)
     return x->off ? offload_arena(x->off) : &l->turn;
 }
 
-/* HTTP/1.1 keeps its buffer still while a crew works, and a stream its body until it is answered; but
- * the messages of a call that streams go with the next bytes that come. */
+/* HTTP/1.1 keeps its buffer still while a crew works, and a stream its body until it is answered;
+ * but the messages of a call that streams go with the next bytes that come. */
 str exchange_body(struct serve_loop *l, struct exchange *x, str body)
 {
     bool streams = x->stream && x->stream->owner != &exchange_in_turn;

@@ -289,6 +289,8 @@ static NODISCARD int endpoint_part(struct compiler *c, struct json **ret_part, s
     json_set_int(c->a, part, S("body_bytes_max"), number(c->endpoint, "body_bytes_max", body));
     json_set_int(c->a, part, S("rows_max"), MIN(number(c->endpoint, "rows_max", 1000), 65536));
     json_set_int(c->a, part, S("inflight_max"), number(c->endpoint, "queue.inflight_max", 1024));
+    if (json_get(c->endpoint, S("limits")) && json_get(c->endpoint, S("limits"))->type != JSON_NULL)
+        json_set(part, S("limit"), json_copy(c->a, json_get(c->endpoint, S("limits"))));
     json_set_bool(c->a, part, S("durable_log"),
                   json_bool_or(json_get(c->endpoint, S("durable_log")), false));
     if (json_get(c->endpoint, S("compute")))
@@ -328,7 +330,23 @@ static NODISCARD int compile(struct compiler *c, struct json *root, struct err *
     return 0;
 }
 
-int compile_plan(struct meta *m, struct blobs *blobs, char ret_hash[PLAN_HASH_SIZE], struct err *e)
+/* Who may ask, if the project or a key says anything of it. */
+static NODISCARD int compile_auth(struct compiler *c, const struct access_env *access,
+                                  struct json *root, struct err *e)
+{
+    char hash[PLAN_HASH_SIZE];
+    struct json *part;
+
+    TRY(access_part(access, c->m, c->project, c->a, &part, e));
+    if (!part)
+        return 0;
+    TRY(plan_part_put(c->blobs, part, hash, e));
+    json_set_str(c->a, root, S("auth"), arena_dup(c->a, str_of(hash)));
+    return 0;
+}
+
+int compile_plan(const struct access_env *access, struct meta *m, struct blobs *blobs,
+                 char ret_hash[PLAN_HASH_SIZE], struct err *e)
 {
     AUTO(arena_done) struct arena a = {0};
     struct compiler c = {.m = m, .blobs = blobs, .a = &a};
@@ -347,6 +365,7 @@ int compile_plan(struct meta *m, struct blobs *blobs, char ret_hash[PLAN_HASH_SI
     json_set_str(&a, root, S("project"), json_str_or(json_get(c.project, S("project")), S("")));
     if (json_get(c.project, S("gateway")))
         json_set(root, S("gateway"), json_copy(&a, json_get(c.project, S("gateway"))));
+    TRY(compile_auth(&c, access, root, e));
     TRY(compile(&c, root, e));
     TRY(plan_part_put(blobs, root, hash, e));
     TRY(plan_load(blobs, str_of(hash), &a, &plan, e));

@@ -8,10 +8,11 @@
  */
 #pragma once
 
+#include "access/access.h"
 #include "plan/plan.h"
 #include "store/meta/meta.h"
 
 /* Compiles. NOT_FOUND when no project is applied. The new plan was read back with the gateway's own
  * reader before its hash is given out. Control thread. */
-NODISCARD int compile_plan(struct meta *m, struct blobs *blobs, char ret_hash[PLAN_HASH_SIZE],
-                           struct err *e);
+NODISCARD int compile_plan(const struct access_env *access, struct meta *m, struct blobs *blobs,
+                           char ret_hash[PLAN_HASH_SIZE], struct err *e);

@@ -12,6 +12,7 @@
 #include "retrain/retrain.h"
 #include "rollout/rollout.h"
 #include "server/gateways.h"
+#include "server/issuers.h"
 #include "server/server.h"
 #include "store/lake/lake.h"
 #include "watch/watch.h"
@@ -70,6 +71,7 @@ struct control {
     struct rollouts *rollouts;
     struct gateways gateways;
     struct api *api;
+    struct issuers *issuers; /* whose tokens are believed: their public keys */
     struct tally tally;
     struct registry_env registry;
     struct retrain_env retrain;

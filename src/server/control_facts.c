@@ -20,7 +20,8 @@
 static bool touches_plan(str type)
 {
     return str_eq(type, S("project.applied")) || str_eq(type, S("alias.moved")) ||
-           str_starts(type, S("rollout."));
+           str_starts(type, S("rollout.")) || str_starts(type, S("key.")) ||
+           str_starts(type, S("jwks."));
 }
 
 int control_load_project(struct control *c, struct err *e)
@@ -141,7 +142,8 @@ int control_compile(struct control *c, struct err *e)
 
     if (!c->plan_stale || !c->project)
         return 0;
-    rc = compile_plan(c->meta, c->blobs, hash, e);
+    rc = compile_plan(&(struct access_env){c->options->state_dir, c->options->project_dir}, c->meta,
+                      c->blobs, hash, e);
     if (!rc)
         rc = plan_current_write(c->options->state_dir, str_of(hash), e);
     /* What the store or the disk refused may pass at the next tick; what is wrong with the project

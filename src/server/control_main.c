@@ -153,6 +153,7 @@ static void slow_tick(struct loop *loop, struct loop_timer *t)
         log_failure("labels.failed", &e);
     if (c->project && retrain_tick(&c->retrain, c->meta, c->project, now, &e))
         log_failure("trigger.failed", &e);
+    issuers_tick(c->issuers, loop_now_ns(loop));
     if (c->project && control_export_if_due(c, now, &e))
         log_failure("export.failed", &e);
     loop_timer_set(loop, t, loop_now_ns(loop) + SLOW_TICK_NS);
@@ -259,6 +260,7 @@ static NODISCARD int prepare(struct control *c, struct err *e)
     if (control_compile(c, &ignored)) /* a plan that cannot be made is no reason to be away */
         log_failure("plan.failed", &ignored);
     TRY(open_api(c, e));
+    TRY(issuers_new(c->loop, c->meta, &c->project, &c->issuers, e));
     TRY(meta_watch(c->store, META_TOPIC_JOURNAL, on_commit, c, e));
     TRY(meta_watch(c->store, META_TOPIC_KV, on_commit, c, e));
     TRY(start_flows(c, e));
@@ -277,6 +279,7 @@ static void finish(struct control *c)
         flow_runner_free(c->runner);
     }
     api_close(c->api);
+    issuers_free(c->issuers);
     gateways_close(&c->gateways);
     watch_free(c->watch);
     rollouts_free(c->rollouts);
@@ -309,6 +312,7 @@ int server_control_main(const struct server_options *o)
     } else {
         c->tick.fn = tick;
         c->slow_tick.fn = slow_tick;
+        issuers_tick(c->issuers, time_mono_ns());
         loop_timer_set(c->loop, &c->tick, time_mono_ns() + TICK_NS);
         loop_timer_set(c->loop, &c->slow_tick, time_mono_ns() + SLOW_TICK_NS);
         loop_run(c->loop);

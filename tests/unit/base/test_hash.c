@@ -233,6 +233,25 @@ static void test_hash64_zero_factor(void)
     CHECK(hash64(words, 16, 1) != hash64(words, 16, 2));
 }
 
-RUN_TESTS(T(test_sha256), T(test_sha256_file), T(test_hmac), T(test_hex), T(test_crc32c),
-          T(test_hash64_is_stable), T(test_hash64_avalanche), T(test_hash64_sequential_keys),
-          T(test_hash64_zero_factor))
+/* A prepared key gives what hmac_sha256() gives, for keys and texts around every block size. */
+static void hmac_keys(void)
+{
+    unsigned char bytes[200], want[SHA256_BYTES], got[SHA256_BYTES];
+    struct hmac_key k;
+
+    for (size_t i = 0; i < sizeof(bytes); i++)
+        bytes[i] = (unsigned char)(i * 7 + 1);
+    for (size_t key = 0; key <= 130; key += 13)
+        for (size_t n = 0; n <= sizeof(bytes); n += 11) {
+            hmac_sha256((str){(char *)bytes, key}, (str){(char *)bytes, n}, want);
+            hmac_key_init(&k, (str){(char *)bytes, key});
+            hmac_key_sum(&k, (str){(char *)bytes, n}, got);
+            CHECK(bytes_equal_constant_time(want, got, SHA256_BYTES));
+        }
+    got[31] ^= 1;
+    CHECK(!bytes_equal_constant_time(want, got, SHA256_BYTES));
+}
+
+RUN_TESTS(T(hmac_keys), T(test_sha256), T(test_sha256_file), T(test_hmac), T(test_hex),
+          T(test_crc32c), T(test_hash64_is_stable), T(test_hash64_avalanche),
+          T(test_hash64_sequential_keys), T(test_hash64_zero_factor))

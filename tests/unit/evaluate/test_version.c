@@ -120,12 +120,12 @@ static const char *sum_model(struct fixture *f)
 
     onnx_begin(&o);
     node = pb_open(&o.bytes, 1);
-    pb_str(&o.bytes, 1, S("region"));
-    pb_str(&o.bytes, 2, S("code"));
-    pb_str(&o.bytes, 4, S("LabelEncoder"));
+    pb_put_bytes(&o.bytes, 1, S("region"));
+    pb_put_bytes(&o.bytes, 2, S("code"));
+    pb_put_bytes(&o.bytes, 4, S("LabelEncoder"));
     onnx_attr_strs(&o.bytes, S("keys_strings"), (const uint8_t[]){0, 1}, 2, names);
     onnx_attr_floats(&o.bytes, S("values_floats"), codes, 2);
-    pb_str(&o.bytes, 7, S("ai.onnx.ml"));
+    pb_put_bytes(&o.bytes, 7, S("ai.onnx.ml"));
     pb_close(&o.bytes, node);
     onnx_node(&o, "Add", "", "code", "x", "answer");
     onnx_input(&o, "region", ONNX_STRING, dims, 2);
@@ -269,15 +269,15 @@ static void test_files_that_do_not_fit(void)
     buf_init(&bytes, 1 << 16);
     pb_int(&bytes, 1, 8);
     at = pb_open(&bytes, 8);
-    pb_str(&bytes, 1, S(""));
+    pb_put_bytes(&bytes, 1, S(""));
     pb_int(&bytes, 2, 999);
     pb_close(&bytes, at);
     graph = pb_open(&bytes, 7);
-    pb_str(&bytes, 2, S("test"));
+    pb_put_bytes(&bytes, 2, S("test"));
     at = pb_open(&bytes, 1);
-    pb_str(&bytes, 1, S("x"));
-    pb_str(&bytes, 2, S("answer"));
-    pb_str(&bytes, 4, S("Identity"));
+    pb_put_bytes(&bytes, 1, S("x"));
+    pb_put_bytes(&bytes, 2, S("answer"));
+    pb_put_bytes(&bytes, 4, S("Identity"));
     pb_close(&bytes, at);
     onnx_value_info(&bytes, 11, S("x"), ONNX_FLOAT, dims, 2);
     onnx_value_info(&bytes, 12, S("answer"), ONNX_FLOAT, dims, 2);

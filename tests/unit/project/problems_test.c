@@ -48,9 +48,9 @@ static void keys_and_types(void)
         {"version: 1\n", "f:1:1: the project has no 'project', expected " NAME_NOUN "\n"},
         {"project: p\nendpoint: {}\n",
          "f:2:1: unknown key 'endpoint', did you mean 'endpoints'?\n"},
-        {"project: p\nform: weir\n",
-         "f:2:1: unknown key 'form', expected one of version, project, gateway, control, datasets, "
-         "trainers, models, endpoints, monitors, triggers, rollouts\n"},
+        {"project: p\nform: weir\n", "f:2:1: unknown key 'form', expected one of version, project, "
+                                     "gateway, auth, control, datasets, "
+                                     "trainers, models, endpoints, monitors, triggers, rollouts\n"},
         {"project: p\ngateway:\n  liste: x\n",
          "f:3:3: gateway: unknown key 'liste', did you mean 'listen'?\n"},
         {"project: p\ncontrol: [1]\n", "f:2:10: control is a list, expected a mapping\n"},
@@ -396,5 +396,44 @@ static void limits(void)
                 "models.m.tags has 4097 entries, expected at most 4096");
 }
 
-RUN_TESTS(T(yaml), T(keys_and_types), T(values), T(references), T(models), T(traffic), T(rollouts),
-          T(excerpts), T(as_json), T(limits))
+static void auth(void)
+{
+#define ISSUER "{issuer: i, audiences: [a], jwks: '{}'}"
+    static const struct problem_case cases[] = {
+        {"project: p\nauth: nome\n", "f:2:7: auth.mode is 'nome', expected one of auto, required, "
+                                     "none, did you mean 'none'?\n"},
+        {"project: p\nauth: [none]\n", "f:2:7: auth is a list, expected a mapping\n"},
+        {"project: p\ngateway: {listen: '0.0.0.0:80'}\n",
+         "f:2:19: gateway.listen lets other machines in, and 'auth' does not say who may ask, "
+         "expected 'auth: required' (see weir key), an entry of auth.issuers, or 'auth: none'\n"},
+        {"project: p\nauth: {issuers: {c: {issuer: i, audiences: [a]}}}\n",
+         "f:2:21: auth.issuers.c has 0 sources of keys, expected one of jwks_file, jwks_url and "
+         "jwks\n"},
+        {"project: p\nauth: {issuers: {c: {issuer: i, audiences: [], jwks_file: f}}}\n",
+         "f:2:44: auth.issuers.c.audiences is an empty list, expected at least one entry\n"},
+        {"project: p\nauth: {issuers: {c: {issuer: i, audiences: [a], jwks_url: 'http://x/k'}}}\n",
+         "f:2:59: auth.issuers.c.jwks_url could be answered by anybody on the way, expected "
+         "https://\xe2\x80\xa6, or http:// on this machine\n"},
+        {"project: p\nauth: {issuers: {c: " ISSUER ", d: " ISSUER "}}\n",
+         "f:2:74: auth.issuers.d.issuer is also that of 'c', expected one entry for an issuer\n"},
+        {"project: p\nauth: {issuers: {c: {issuer: i, audiences: [a], jwks: '{}', algorithms: "
+         "[none], "
+         "roles: {'a:b': rooot}, tier: fre}}}\n",
+         "f:2:73: auth.issuers.c.algorithms has 'none', expected RS256, ES256 or EdDSA\n"
+         "f:2:88: auth.issuers.c.roles has the role 'rooot', expected reader, monitor, predictor, "
+         "operator or admin\n"},
+        {"project: p\nauth: {issuers: {c: {issuer: i, audiences: [a], jwks: '{}', tier: fre}}}\n",
+         "f:2:67: auth.issuers.c.tier is 'fre', which is no tier, expected free, basic, premium, "
+         "or "
+         "an entry of auth.tiers\n"},
+        {"project: p\ngateway: {limits: {address: {per: 1s}}}\n",
+         "f:2:20: gateway.limits.address has no 'requests', expected a whole number, from 1 to "
+         "10000000\n"},
+    };
+#undef ISSUER
+
+    check_cases(cases, ARRAY_LEN(cases));
+}
+
+RUN_TESTS(T(auth), T(yaml), T(keys_and_types), T(values), T(references), T(models), T(traffic),
+          T(rollouts), T(excerpts), T(as_json), T(limits))

@@ -354,10 +354,10 @@ static void test_external_data_is_refused(void)
     tensor = pb_open(&o.bytes, 5);
     pb_int(&o.bytes, 1, 2);
     pb_int(&o.bytes, 2, ONNX_FLOAT);
-    pb_str(&o.bytes, 8, S("w"));
+    pb_put_bytes(&o.bytes, 8, S("w"));
     entry = pb_open(&o.bytes, 13);
-    pb_str(&o.bytes, 1, S("location"));
-    pb_str(&o.bytes, 2, S("../../etc/passwd"));
+    pb_put_bytes(&o.bytes, 1, S("location"));
+    pb_put_bytes(&o.bytes, 2, S("../../etc/passwd"));
     pb_close(&o.bytes, entry);
     pb_int(&o.bytes, 14, 1);
     pb_close(&o.bytes, tensor);
@@ -380,9 +380,9 @@ static void test_huge_shapes(void)
     NEED(fixture_init(&f, "huge"));
     onnx_begin(&o);
     node = pb_open(&o.bytes, 1);
-    pb_str(&o.bytes, 1, S("dims"));
-    pb_str(&o.bytes, 2, S("big"));
-    pb_str(&o.bytes, 4, S("ConstantOfShape"));
+    pb_put_bytes(&o.bytes, 1, S("dims"));
+    pb_put_bytes(&o.bytes, 2, S("big"));
+    pb_put_bytes(&o.bytes, 4, S("ConstantOfShape"));
     pb_close(&o.bytes, node);
     onnx_node(&o, "ReduceSum", "", "big", "", "sum");
     onnx_node(&o, "Add", "", "x", "sum", "y");
@@ -390,7 +390,7 @@ static void test_huge_shapes(void)
     pb_int(&o.bytes, 1, 1);
     pb_int(&o.bytes, 2, ONNX_INT64);
     pb_int(&o.bytes, 7, INT64_C(1) << 36);
-    pb_str(&o.bytes, 8, S("dims"));
+    pb_put_bytes(&o.bytes, 8, S("dims"));
     pb_close(&o.bytes, tensor);
     onnx_input(&o, "x", ONNX_FLOAT, (const int64_t[]){-1, 1}, 2);
     onnx_output(&o, "y", ONNX_FLOAT, (const int64_t[]){-1, 1}, 2);

@@ -7,6 +7,7 @@
 
 #include <unistd.h>
 
+static const struct access_env access_env = {"/tmp", "/tmp"};
 static char dir[64];
 static struct meta_store *store;
 static struct meta *m;
@@ -97,8 +98,8 @@ static const struct plan_endpoint *compiled(void)
     char hash[PLAN_HASH_SIZE], again[PLAN_HASH_SIZE];
     struct plan *plan;
 
-    if (!CHECK_OK(compile_plan(m, blobs, hash, &e), &e) ||
-        !CHECK_OK(compile_plan(m, blobs, again, &e), &e) ||
+    if (!CHECK_OK(compile_plan(&access_env, m, blobs, hash, &e), &e) ||
+        !CHECK_OK(compile_plan(&access_env, m, blobs, again, &e), &e) ||
         !CHECK_OK(plan_load(blobs, str_of(hash), &arena, &plan, &e), &e))
         return &none;
     CHECK_STR(str_of(hash), str_of(again)); /* a pure function */
@@ -171,7 +172,7 @@ static void test_nothing_registered(void)
     CHECK_STR(compiled()->name, S("pay")); /* declared, not ready */
     CHECK_INT(compiled()->version_count, 0);
     CHECK_OK(meta_kv_delete(m, S("project"), S("applied"), &e), &e);
-    CHECK_FAILS(compile_plan(m, blobs, hash, &e), NOT_FOUND, &e, "weir apply");
+    CHECK_FAILS(compile_plan(&access_env, m, blobs, hash, &e), NOT_FOUND, &e, "weir apply");
     end();
 }
 
@@ -187,9 +188,10 @@ static void test_other_tensors(void)
     rolling("{\"challenger\":9,\"weight_bp\":10000}"); /* not registered */
     CHECK_STR(routes(), S("1:champion:10000"));
     apply(PROJECT(",\"versions\":{\"1\":0.5,\"4\":0.5}"));
-    CHECK_FAILS(compile_plan(m, blobs, hash, &e), FAILED_PRECONDITION, &e, "other inputs");
+    CHECK_FAILS(compile_plan(&access_env, m, blobs, hash, &e), FAILED_PRECONDITION, &e,
+                "other inputs");
     apply(PROJECT(",\"versions\":{\"9\":1}"));
-    CHECK_FAILS(compile_plan(m, blobs, hash, &e), NOT_FOUND, &e, "no version 9");
+    CHECK_FAILS(compile_plan(&access_env, m, blobs, hash, &e), NOT_FOUND, &e, "no version 9");
     end();
 }
 

@@ -18,15 +18,15 @@ static inline void onnx_begin(struct onnx_make *o)
     buf_init(&o->bytes, 1 << 20);
     pb_int(&o->bytes, 1, 8);
     opset = pb_open(&o->bytes, 8);
-    pb_str(&o->bytes, 1, S(""));
+    pb_put_bytes(&o->bytes, 1, S(""));
     pb_int(&o->bytes, 2, 15);
     pb_close(&o->bytes, opset);
     opset = pb_open(&o->bytes, 8);
-    pb_str(&o->bytes, 1, S("ai.onnx.ml"));
+    pb_put_bytes(&o->bytes, 1, S("ai.onnx.ml"));
     pb_int(&o->bytes, 2, 3);
     pb_close(&o->bytes, opset);
     o->graph = pb_open(&o->bytes, 7);
-    pb_str(&o->bytes, 2, S("test"));
+    pb_put_bytes(&o->bytes, 2, S("test"));
 }
 
 /* A node without attributes; an empty name of `b` is a missing input. */
@@ -35,12 +35,12 @@ static inline void onnx_node(struct onnx_make *o, const char *op, const char *do
 {
     size_t node = pb_open(&o->bytes, 1);
 
-    pb_str(&o->bytes, 1, str_of(a));
+    pb_put_bytes(&o->bytes, 1, str_of(a));
     if (*b)
-        pb_str(&o->bytes, 1, str_of(b));
-    pb_str(&o->bytes, 2, str_of(out));
-    pb_str(&o->bytes, 4, str_of(op));
-    pb_str(&o->bytes, 7, str_of(domain));
+        pb_put_bytes(&o->bytes, 1, str_of(b));
+    pb_put_bytes(&o->bytes, 2, str_of(out));
+    pb_put_bytes(&o->bytes, 4, str_of(op));
+    pb_put_bytes(&o->bytes, 7, str_of(domain));
     pb_close(&o->bytes, node);
 }
 

@@ -12,18 +12,18 @@ static void tensor(struct buf *to, uint32_t number, const char *name, int how)
 
     pb_int(to, 1, 1);
     pb_int(to, 2, 1);
-    pb_str(to, 8, str_of(name));
+    pb_put_bytes(to, 8, str_of(name));
     if (how == 1) {
         pb_int(to, 14, 1);
     } else if (how == 2) {
         size_t entry = pb_open(to, 13);
 
-        pb_str(to, 1, S("location"));
-        pb_str(to, 2, S("../../etc/passwd"));
+        pb_put_bytes(to, 1, S("location"));
+        pb_put_bytes(to, 2, S("../../etc/passwd"));
         pb_close(to, entry);
     } else {
         pb_int(to, 14, 0);
-        pb_str(to, 9, S("\0\0\x80\x3f"));
+        pb_put_bytes(to, 9, S("\0\0\x80\x3f"));
     }
     pb_close(to, t);
 }

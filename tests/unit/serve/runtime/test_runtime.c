@@ -196,15 +196,15 @@ static void test_refuses_zipmap(void)
 
     onnx_begin(&o);
     node = pb_open(&o.bytes, 1);
-    pb_str(&o.bytes, 1, S("x"));
-    pb_str(&o.bytes, 2, S("scores"));
-    pb_str(&o.bytes, 4, S("ZipMap"));
-    pb_str(&o.bytes, 7, S("ai.onnx.ml"));
+    pb_put_bytes(&o.bytes, 1, S("x"));
+    pb_put_bytes(&o.bytes, 2, S("scores"));
+    pb_put_bytes(&o.bytes, 4, S("ZipMap"));
+    pb_put_bytes(&o.bytes, 7, S("ai.onnx.ml"));
     onnx_attr_ints(&o.bytes, S("classlabels_int64s"), (int64_t[]){0, 1}, 2);
     pb_close(&o.bytes, node);
     onnx_input(&o, "x", ONNX_FLOAT, (int64_t[]){-1, 2}, 2);
     info = pb_open(&o.bytes, 12);
-    pb_str(&o.bytes, 1, S("scores"));
+    pb_put_bytes(&o.bytes, 1, S("scores"));
     type = pb_open(&o.bytes, 2);
     sequence = pb_open(&o.bytes, 4);
     element = pb_open(&o.bytes, 1);

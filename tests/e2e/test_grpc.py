@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """HTTP/2 and gRPC on the gateway's port, with the clients that people have: httpx, tritonclient, grpcio."""
 
+import asyncio
 import json
 import queue
 import socket
@@ -68,14 +69,12 @@ def test_the_same_answers_over_http2(gw):
 
 
 def test_many_streams_at_once(gw):
-    with httpx.Client(http1=False, http2=True, base_url=f"http://{gw.address}") as client:
-        def ask(i):
-            got[i] = client.post("/v2/models/m/infer", json=infer_body([[i, 2]])).json()["outputs"][0]["data"]
+    async def all_of_them():
+        async with httpx.AsyncClient(http1=False, http2=True, base_url=f"http://{gw.address}") as client:
+            asks = (client.post("/v2/models/m/infer", json=infer_body([[i, 2]])) for i in range(64))
+            return [answer.json()["outputs"][0]["data"] for answer in await asyncio.gather(*asks)]
 
-        got = [None] * 64
-        threads = [threading.Thread(target=ask, args=(i,)) for i in range(len(got))]
-        [t.start() for t in threads], [t.join() for t in threads]
-        assert got == [[i + 4.5] for i in range(len(got))]
+    assert asyncio.run(all_of_them()) == [[i + 4.5] for i in range(64)]
 
 
 def test_bodies_larger_than_windows(gw):

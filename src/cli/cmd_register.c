@@ -26,9 +26,10 @@ static const struct cli_option options[] = {
 static const struct cli_spec spec = {
     .name = "register",
     .usage = "MODEL FILE",
-    .summary = "check a model (ONNX, XGBoost, a folder, a remote server) and keep it as a version",
+    .summary = "check a model (ONNX, XGBoost, LightGBM, a folder, a remote server) and keep it",
     .examples = "  weir register fraud model.onnx\n"
                 "  weir register fraud model.json --promote --reason 'first version'\n"
+                "  weir register fraud model.txt --reason 'LightGBM'\n"
                 "  weir register fraud model.ubj -m owner=risk -m commit=4f1a2b\n"
                 "  weir register fraud folder/       # with model.yaml: a program answers\n"
                 "  weir register fraud remote.yaml   # kind: remote: another server answers\n",

@@ -17,8 +17,6 @@
 #include "stats/cells.h"
 #include "stats/edetector.h"
 
-#define PLATFORM S("onnxruntime_onnx")
-
 /* Of the other version's metadata: what the steps would have found out. */
 static const str found_keys[] = {S_INIT("format"),   S_INIT("convert"),         S_INIT("rows"),
                                  S_INIT("note"),     S_INIT("load_ms"),         S_INIT("rss_bytes"),
@@ -158,13 +156,15 @@ int import_copy(const struct registry_env *env, const struct registry_request *r
                 struct json *candidate, struct err *e)
 {
     AUTO(bundle_done) struct bundle b = {.fd = -1};
-    str artifact, source;
+    str artifact, source, platform, format;
 
     TRY(bundle_open(req->path, a, &b, e));
-    if (!str_eq(json_str_or(json_get(b.manifest, S("platform")), S("")), PLATFORM))
+    platform = json_str_or(json_get(b.manifest, S("platform")), S(""));
+    if (!str_eq(platform, S("onnxruntime_onnx")) && !str_eq(platform, S("weir_trees")))
         return FAIL(e, INVALID_ARGUMENT,
-                    "refused: the platform of the bundle is not " STR_F ", the only one known here",
-                    STR_A(PLATFORM));
+                    "refused: the platform of the bundle is '" STR_F "'; onnxruntime_onnx and "
+                    "weir_trees are known here",
+                    STR_A(str_take(platform, 64)));
     TRY(copy_part(env, &b, BUNDLE_MODEL, a, &artifact, e));
     source = artifact;
     if (b.parts[BUNDLE_SOURCE].there)
@@ -175,9 +175,10 @@ int import_copy(const struct registry_env *env, const struct registry_request *r
     json_set(candidate, S("signature"), json_get(b.manifest, S("signature")));
     json_set_str(a, candidate, S("source"), source);
     json_set_str(a, candidate, S("artifact"), artifact);
-    json_set_str(a, candidate, S("format"),
-                 b.parts[BUNDLE_SOURCE].there ? S("xgboost") : S("onnx"));
-    json_set_str(a, candidate, S("platform"), PLATFORM);
+    format = json_str_or(json_path(b.manifest, "meta.convert.format"),
+                         b.parts[BUNDLE_SOURCE].there ? S("xgboost") : S("onnx"));
+    json_set_str(a, candidate, S("format"), arena_dup(a, format));
+    json_set_str(a, candidate, S("platform"), arena_dup(a, platform));
     json_set_int(a, candidate, S("size_bytes"), (int64_t)b.parts[BUNDLE_MODEL].bytes);
     return 0;
 }
@@ -253,7 +254,8 @@ int import_golden(const struct registry_env *env, struct arena *a, const struct 
     AUTO(table_done) struct table answer = {0};
     struct score_env child = register_score_env(env, a);
     const struct json *golden = json_get(candidate, S("golden"));
-    struct score_request score = {.platform = PLATFORM, .table = &row};
+    struct score_request score = {
+        .platform = json_str_or(json_get(candidate, S("platform")), S("")), .table = &row};
     struct plan_signature sig;
     char *path;
 

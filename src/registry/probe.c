@@ -44,6 +44,7 @@ static void describe(const struct runtime_model *m, int64_t load_ns, struct aren
     struct rusage usage = {0};
 
     getrusage(RUSAGE_SELF, &usage);
+    json_set_str(a, answer, S("platform"), str_of(m->engine->platform));
     json_set(answer, S("inputs"), tensor_specs_json(m->inputs, m->input_count, a));
     json_set(answer, S("outputs"), tensor_specs_json(m->outputs, m->output_count, a));
     json_set_real(a, answer, S("load_ms"), (double)load_ns / 1e6);
@@ -292,28 +293,44 @@ static NODISCARD int run_rows(const struct probe_args *args, struct runtime_mode
 
 /* --- Commands --------------------------------------------------------------------------------- */
 
+/* What the registry keeps of a file that knows what it is. */
+static void about_json(const struct runtime_about *about, struct arena *a, struct json *to)
+{
+    struct json *names;
+
+    json_set_str(a, to, S("format"), arena_dup(a, about->format));
+    if (about->objective.n)
+        json_set_str(a, to, S("objective"), arena_dup(a, about->objective));
+    json_set_int(a, to, S("features"), about->features);
+    json_set_int(a, to, S("classes"), about->classes);
+    json_set_int(a, to, S("trees"), about->trees);
+    json_set_int(a, to, S("nodes"), (int64_t)about->nodes);
+    if (!about->feature_names)
+        return;
+    names = json_set(to, S("feature_names"), json_new_array(a));
+    for (uint32_t i = 0; i < about->features; i++)
+        json_push(names, json_new_str(a, arena_dup(a, about->feature_names[i])));
+}
+
 static NODISCARD int convert(const struct probe_args *args, struct arena *a, struct json *answer,
                              struct err *e)
 {
     AUTO(buf_done) struct buf onnx = {0};
-    struct xgb_onnx_info info = {0};
-    struct json *names;
+    struct xgb_model_info info = {0};
     str model;
 
     buf_init(&onnx, RUNTIME_MODEL_BYTES_MAX);
-    TRY(file_read_all(args->convert, XGB_ONNX_MODEL_BYTES_MAX, a, &model, e));
+    TRY(file_read_all(args->convert, XGB_MODEL_BYTES_MAX, a, &model, e));
     TRY(xgb_onnx_convert(model, a, &onnx, &info, e));
     TRY(file_replace(args->out, buf_str(&onnx), e));
-    json_set_str(a, answer, S("objective"), info.objective);
-    json_set_int(a, answer, S("features"), info.features);
-    json_set_int(a, answer, S("classes"), info.classes);
-    json_set_int(a, answer, S("trees"), info.trees);
-    json_set_int(a, answer, S("nodes"), (int64_t)info.nodes);
-    if (!info.feature_names)
-        return 0;
-    names = json_set(answer, S("feature_names"), json_new_array(a));
-    for (uint32_t i = 0; i < info.features; i++)
-        json_push(names, json_new_str(a, info.feature_names[i]));
+    about_json(&(struct runtime_about){.format = S("xgboost"),
+                                       .objective = info.objective,
+                                       .features = info.features,
+                                       .classes = info.classes,
+                                       .trees = info.trees,
+                                       .nodes = info.nodes,
+                                       .feature_names = info.feature_names},
+               a, answer);
     return 0;
 }
 
@@ -332,6 +349,21 @@ static NODISCARD int adopt(const struct probe_args *args, struct arena *a, struc
     return 0;
 }
 
+/* "auto" is the tree engine for what it computes, and ONNX Runtime, whose word then counts, for all
+ * else. */
+static NODISCARD int model_load(const struct probe_args *args,
+                                const struct runtime_options *options,
+                                struct runtime_model **ret_model, struct err *e)
+{
+    struct err not_trees;
+
+    if (strcmp(args->platform, "auto") != 0)
+        return runtime_load(str_of(args->platform), args->model, options, ret_model, e);
+    if (!runtime_load(S("weir_trees"), args->model, NULL, ret_model, &not_trees))
+        return 0;
+    return runtime_load(S("onnxruntime_onnx"), args->model, options, ret_model, e);
+}
+
 static NODISCARD int probe(const struct probe_args *args, struct arena *a, struct json *answer,
                            struct err *e)
 {
@@ -343,8 +375,10 @@ static NODISCARD int probe(const struct probe_args *args, struct arena *a, struc
         return convert(args, a, answer, e);
     if (args->pack || args->remote)
         return adopt(args, a, answer, e);
-    TRY(runtime_load(str_of(args->platform), args->model, &options, &m, e));
+    TRY(model_load(args, &options, &m, e));
     describe(m, time_mono_ns() - from, a, answer);
+    if (m->about)
+        about_json(m->about, a, json_set(answer, S("about"), json_new_object(a)));
     return args->rows ? run_rows(args, m, a, e) : 0;
 }
 

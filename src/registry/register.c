@@ -87,13 +87,14 @@ static const struct {
 
 static NODISCARD int format_detect(str head, const char **ret_format, struct err *e)
 {
-    str text = str_trim(head);
+    str text = str_trim(head), rest = text, line = str_trim(str_cut(&rest, '\n'));
 
     for (size_t i = 0; i < ARRAY_LEN(foreign); i++)
         if (str_starts(head, foreign[i].magic))
             return FAIL(e, INVALID_ARGUMENT,
                         "refused: this is %s; export the model to ONNX, save an XGBoost model as "
-                        "JSON, or serve it by a program of its own (a folder with model.yaml)",
+                        "JSON, a LightGBM model as text, or serve it by a program of its own (a "
+                        "folder with model.yaml)",
                         foreign[i].what);
     if (!head.n)
         return FAIL(e, INVALID_ARGUMENT, "refused: the file is empty");
@@ -101,7 +102,9 @@ static NODISCARD int format_detect(str head, const char **ret_format, struct err
         *ret_format = "bundle";
         return 0;
     }
-    *ret_format = text.n && text.p[0] == '{' ? "xgboost" : "onnx";
+    *ret_format = text.n && text.p[0] == '{' ? "xgboost"
+                  : str_eq(line, S("tree"))  ? "lightgbm"
+                                             : "onnx";
     return 0;
 }
 
@@ -148,11 +151,32 @@ static NODISCARD int convert(const struct registry_env *env, str source, struct 
     return rc;
 }
 
+/* What is to compute it: the project's word, and what the format allows. */
+static NODISCARD int platform_choose(const struct registry_request *req, const char *format,
+                                     str *ret_platform, struct err *e)
+{
+    str said = json_str_or(json_get(register_section(req), S("platform")), S("auto"));
+
+    if (strcmp(format, "onnx") == 0 || str_eq(said, S("weir_trees"))) {
+        *ret_platform = said;
+        return 0;
+    }
+    if (str_eq(said, S("onnxruntime_onnx")) && strcmp(format, "xgboost") != 0)
+        return FAIL(e, FAILED_PRECONDITION,
+                    "refused: models." STR_F
+                    ".platform is onnxruntime_onnx, and a LightGBM model is "
+                    "not ONNX: export it to ONNX, or leave the platform to auto",
+                    STR_A(req->model));
+    *ret_platform = str_eq(said, S("auto")) ? S("weir_trees") : said;
+    return 0;
+}
+
 int register_copy(const struct registry_env *env, const struct registry_request *req,
                   struct arena *a, struct json *candidate, struct err *e)
 {
     char source[BLOB_HASH_SIZE], artifact[BLOB_HASH_SIZE];
     const char *format;
+    str platform = STR_NULL;
     uint64_t bytes;
 
     progress(req, "copy");
@@ -167,14 +191,15 @@ int register_copy(const struct registry_env *env, const struct registry_request 
         return import_copy(env, req, a, candidate, e);
     TRY(blobs_put_file(env->blobs, req->path, source, e));
     memcpy(artifact, source, sizeof(artifact));
-    if (strcmp(format, "xgboost") == 0) {
+    TRY(platform_choose(req, format, &platform, e));
+    if (strcmp(format, "xgboost") == 0 && str_eq(platform, S("onnxruntime_onnx"))) {
         TRY(convert(env, str_of(source), a, candidate, artifact, e));
         TRY(blobs_size(env->blobs, str_of(artifact), &bytes, e));
     }
     json_set_str(a, candidate, S("source"), arena_dup(a, str_of(source)));
     json_set_str(a, candidate, S("artifact"), arena_dup(a, str_of(artifact)));
     json_set_str(a, candidate, S("format"), str_of(format));
-    json_set_str(a, candidate, S("platform"), S("onnxruntime_onnx"));
+    json_set_str(a, candidate, S("platform"), platform);
     json_set_int(a, candidate, S("size_bytes"), (int64_t)bytes);
     return 0;
 }
@@ -200,6 +225,9 @@ int register_probe(const struct registry_env *env, const struct registry_request
     progress(req, "probe");
     TRY(artifact_path(env, candidate, a, &path, e));
     TRY(score_open(&child, platform, path, a, &model, e));
+    json_set_str(a, candidate, S("platform"), model.platform);
+    if (model.about)
+        json_set(candidate, S("convert"), model.about);
     json_set(candidate, S("inputs"), model.inputs);
     json_set(candidate, S("outputs"), model.outputs);
     json_set_real(a, candidate, S("load_ms"), model.load_ms);

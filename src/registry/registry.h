@@ -3,10 +3,10 @@
  * The registry: models, their immutable numbered versions, and the aliases that point at them.
  *
  * A version is registered from a file. The file is copied into blobs, converted to ONNX if it is
- * an XGBoost model, opened and run in a child with limits (registry/score.h), given a signature
- * and, when the model has reference data, a profile (what "normal" is, for the monitors); then one
- * transaction makes it a version. A file that does not pass is told by the fact model.refused and
- * leaves nothing else behind.
+ * an XGBoost model that ONNX Runtime is to compute, opened and run in a child with limits
+ * (registry/score.h), given a signature and, when the model has reference data, a profile (what
+ * "normal" is, for the monitors); then one transaction makes it a version. A file that does not
+ * pass is told by the fact model.refused and leaves nothing else behind.
  *
  * Functions that take a `struct meta *` join the caller's transaction when one is open.
  */
@@ -36,8 +36,8 @@ struct registry_env {
 
 struct registry_request {
     str model;        /* str_is_name(); made if new */
-    const char *path; /* ONNX, XGBoost JSON or UBJSON, a bundle, the description of a remote
-                         model, or the folder of a process model; told by content */
+    const char *path; /* ONNX, XGBoost JSON or UBJSON, LightGBM text, a bundle, the description of a
+                         remote model, or the folder of a process model; told by content */
     const struct json *project; /* normalised tree, or NULL: the signature is guessed */
     str actor, reason, correlation;
     /* Objects or NULL; kept with the version. metadata: any of commit, owner, algorithm, framework,
@@ -57,7 +57,7 @@ struct registry_request {
 
 struct registry_result {
     int64_t version;
-    char artifact[BLOB_HASH_SIZE]; /* of the ONNX file that is served */
+    char artifact[BLOB_HASH_SIZE]; /* of the file that is served */
     char source[BLOB_HASH_SIZE];   /* of the file that was given */
     char profile[BLOB_HASH_SIZE];  /* "" when there was no reference data */
     bool promoted;

@@ -189,6 +189,8 @@ int score_open(const struct score_env *env, str platform, const char *path, stru
     TRY(run_child(&p, argv, &answer, e));
     TRY(json_need_array(answer, S("inputs"), &m.inputs, e));
     TRY(json_need_array(answer, S("outputs"), &m.outputs, e));
+    TRY(json_need_str(answer, S("platform"), &m.platform, e));
+    m.about = json_get(answer, S("about"));
     m.load_ms = json_real_or(json_get(answer, S("load_ms")), 0);
     m.rss_bytes = json_int_or(json_get(answer, S("rss_bytes")), 0);
     *ret = m;

@@ -28,6 +28,9 @@ struct score_env {
 
 /* What a model file is. */
 struct score_model {
+    str platform;       /* that opened it: what was asked for, or what "auto" found */
+    struct json *about; /* of a tree ensemble: {"format","objective","features","classes","trees",
+                           "nodes","feature_names":[…]}; or NULL */
     struct json *inputs, *outputs; /* [{"name","datatype","shape"}] */
     double load_ms;
     int64_t rss_bytes;

@@ -27,7 +27,8 @@
  */
 #include "base/json.h"
 #include "registry/onnx_write.h"
-#include "registry/xgb_model.h"
+#include "registry/xgb_onnx.h"
+#include "serve/trees/xgb_model.h"
 
 #include <float.h>
 #include <math.h>
@@ -61,6 +62,24 @@ struct columns {
     bool any_negative;
     bool fold; /* two softmax classes into one sum */
 };
+
+static int model_check(const struct xgb_model *m, struct err *e)
+{
+    if (m->categorical)
+        return FAIL(e, INVALID_ARGUMENT,
+                    "the XGBoost model splits on categories, which ONNX trees cannot: encode them "
+                    "as numbers and train with enable_categorical=False");
+    if (m->targets > 1)
+        return FAIL(e, INVALID_ARGUMENT,
+                    "the XGBoost model predicts %u targets; models of one target can be converted",
+                    m->targets);
+    for (uint32_t i = 1; i < m->groups; i++)
+        if (m->base_scores[i] != m->base_scores[0])
+            return FAIL(e, INVALID_ARGUMENT,
+                        "the XGBoost model has a base_score for each class; train with one "
+                        "base_score to convert it");
+    return 0;
+}
 
 static int objective_find(const struct xgb_model *m, const struct objective **ret_objective,
                           struct err *e)
@@ -283,7 +302,7 @@ static void opset_write(struct buf *to, str domain, int64_t version)
     pb_close(to, opset);
 }
 
-int xgb_onnx_convert(str model, struct arena *a, struct buf *to, struct xgb_onnx_info *info,
+int xgb_onnx_convert(str model, struct arena *a, struct buf *to, struct xgb_model_info *info,
                      struct err *e)
 {
     static const struct objective folded = {S_INIT("softmax of two"), LINK_IDENTITY, SHAPE_BINARY,
@@ -294,6 +313,7 @@ int xgb_onnx_convert(str model, struct arena *a, struct buf *to, struct xgb_onnx
     float margin = 0;
 
     TRY(xgb_model_read(model, a, &m, e));
+    TRY(model_check(&m, e));
     TRY(objective_find(&m, &o, e));
     TRY(margin_of(m.base_score, o->link, &margin, e));
     c.fold = o->shape == SHAPE_MULTI && m.info.classes == 2;

@@ -18,21 +18,9 @@
 
 #include "base/arena.h"
 #include "base/buf.h"
-
-#define XGB_ONNX_MODEL_BYTES_MAX ((size_t)256 << 20)
-#define XGB_ONNX_NODES_MAX 10000000u
-
-struct xgb_onnx_info {
-    str objective;
-    uint32_t features;
-    uint32_t classes; /* 0 for regressions */
-    uint32_t trees;
-    uint64_t nodes;
-    const str *feature_names; /* `features` of them, or NULL when the model has none */
-    double base_score;        /* as saved, i.e. before the objective's link */
-};
+#include "serve/trees/xgb_model.h"
 
 /* Converts; the ONNX bytes are appended to `to`. `info` (may be NULL) lives in the arena, which
  * also holds the work: about 30 times the model's size for JSON. */
 NODISCARD int xgb_onnx_convert(str model, struct arena *a, struct buf *to,
-                               struct xgb_onnx_info *info, struct err *e);
+                               struct xgb_model_info *info, struct err *e);

@@ -14,7 +14,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     AUTO(arena_done) struct arena a;
     AUTO(buf_done) struct buf to = {0};
-    struct xgb_onnx_info info;
+    struct xgb_model_info info;
     struct err e;
     int rc;
 

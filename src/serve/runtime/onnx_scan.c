@@ -14,6 +14,7 @@
  * visits each byte of a listed message once per level, so it is linear in the file's size.
  */
 #include "serve/runtime/priv.h"
+#include "serve/trees/onnx_fields.h"
 
 #define SCAN_DEPTH_MAX 64 /* subgraphs of subgraphs: real models have three */
 
@@ -58,60 +59,6 @@ static const struct {
 #define TENSOR_EXTERNAL_DATA 13
 #define TENSOR_DATA_LOCATION 14 /* 0 default, 1 external */
 
-enum wire { WIRE_VARINT = 0, WIRE_FIXED64 = 1, WIRE_BYTES = 2, WIRE_FIXED32 = 5 };
-
-struct field {
-    uint32_t number;
-    enum wire wire;
-    uint64_t value; /* of a varint */
-    str bytes;      /* of WIRE_BYTES */
-};
-
-static bool varint_take(str *s, uint64_t *ret_value)
-{
-    uint64_t v = 0;
-
-    for (unsigned shift = 0; shift < 64 && s->n; shift += 7) {
-        uint8_t byte = (uint8_t)*s->p;
-
-        *s = str_skip(*s, 1);
-        v |= (uint64_t)(byte & 0x7F) << shift;
-        if (byte < 0x80) {
-            *ret_value = v;
-            return true;
-        }
-    }
-    return false;
-}
-
-static bool field_take(str *s, struct field *ret_field)
-{
-    uint64_t tag, n;
-
-    if (!varint_take(s, &tag) || tag >> 3 == 0 || tag >> 3 > 536870911)
-        return false;
-    *ret_field = (struct field){.number = (uint32_t)(tag >> 3), .wire = (enum wire)(tag & 7)};
-    switch (ret_field->wire) {
-    case WIRE_VARINT:
-        return varint_take(s, &ret_field->value);
-    case WIRE_BYTES:
-        if (!varint_take(s, &n))
-            return false;
-        break;
-    case WIRE_FIXED64:
-    case WIRE_FIXED32:
-        n = ret_field->wire == WIRE_FIXED64 ? 8 : 4;
-        break;
-    default:
-        return false;
-    }
-    if (n > s->n)
-        return false;
-    ret_field->bytes = str_take(*s, (size_t)n);
-    *s = str_skip(*s, (size_t)n);
-    return true;
-}
-
 static int malformed(struct err *e)
 {
     return FAIL(e, INVALID_ARGUMENT, "the file is not an ONNX model (its protobuf is broken)");
@@ -121,15 +68,16 @@ static int tensor_scan(str bytes, struct err *e)
 {
     str name = STR_NULL;
     bool external = false;
-    struct field f;
+    struct onnx_field f;
 
     while (bytes.n) {
-        if (!field_take(&bytes, &f))
+        if (!onnx_field_take(&bytes, &f))
             return malformed(e);
-        if (f.number == TENSOR_NAME && f.wire == WIRE_BYTES)
+        if (f.number == TENSOR_NAME && f.wire == ONNX_WIRE_BYTES)
             name = f.bytes;
-        external |= f.number == TENSOR_EXTERNAL_DATA ||
-                    (f.number == TENSOR_DATA_LOCATION && f.wire == WIRE_VARINT && f.value != 0);
+        external |=
+            f.number == TENSOR_EXTERNAL_DATA ||
+            (f.number == TENSOR_DATA_LOCATION && f.wire == ONNX_WIRE_VARINT && f.value != 0);
     }
     if (external)
         return FAIL(e, INVALID_ARGUMENT,
@@ -141,7 +89,7 @@ static int tensor_scan(str bytes, struct err *e)
 
 static int message_scan(enum message kind, str bytes, uint32_t depth, struct err *e)
 {
-    struct field f;
+    struct onnx_field f;
 
     if (kind == TENSOR)
         return tensor_scan(bytes, e);
@@ -149,11 +97,11 @@ static int message_scan(enum message kind, str bytes, uint32_t depth, struct err
         return FAIL(e, INVALID_ARGUMENT, "the ONNX model nests its graphs deeper than %d messages",
                     SCAN_DEPTH_MAX);
     while (bytes.n) {
-        if (!field_take(&bytes, &f))
+        if (!onnx_field_take(&bytes, &f))
             return malformed(e);
         for (size_t i = 0; i < ARRAY_LEN(paths); i++)
             if (paths[i].in == kind && paths[i].field == f.number) {
-                if (f.wire != WIRE_BYTES)
+                if (f.wire != ONNX_WIRE_BYTES)
                     return malformed(e);
                 TRY(message_scan(paths[i].holds, f.bytes, depth + 1, e));
             }
@@ -165,10 +113,10 @@ int onnx_scan(str bytes, struct err *e)
 {
     str rest = bytes;
     bool has_graph = false;
-    struct field f;
+    struct onnx_field f;
 
     TRY(message_scan(MODEL, bytes, 0, e));
-    while (rest.n && field_take(&rest, &f))
+    while (rest.n && onnx_field_take(&rest, &f))
         has_graph |= f.number == 7;
     if (!has_graph)
         return FAIL(e, INVALID_ARGUMENT, "the file is not an ONNX model: it has no graph");

@@ -4,7 +4,8 @@
 
 #include "serve/runtime/runtime.h"
 
-extern const struct runtime_engine runtime_ort, runtime_identity, runtime_process, runtime_remote;
+extern const struct runtime_engine runtime_ort, runtime_trees, runtime_identity, runtime_process,
+    runtime_remote;
 
 /* Walks an ONNX file and refuses what reaches outside of it: tensors with external data, wherever
  * they hide (initializers, sparse ones, attributes, subgraphs, functions), and what is no ONNX

@@ -15,8 +15,8 @@
 
 #define ELEMENTS_DEFAULT 65536
 
-static const struct runtime_engine *const engines[] = {&runtime_ort, &runtime_identity,
-                                                       &runtime_process, &runtime_remote};
+static const struct runtime_engine *const engines[] = {
+    &runtime_ort, &runtime_trees, &runtime_identity, &runtime_process, &runtime_remote};
 
 static const struct runtime_engine *engine_find(str platform)
 {
@@ -51,9 +51,9 @@ int runtime_load(str platform, const char *path, const struct runtime_options *o
 
     if (!engine)
         return FAIL(e, INVALID_ARGUMENT,
-                    "platform '" STR_F "' is unknown, expected %s, %s, %s or %s",
-                    STR_A(str_take(platform, 64)), runtime_ort.platform, runtime_process.platform,
-                    runtime_remote.platform, runtime_identity.platform);
+                    "platform '" STR_F "' is unknown, expected %s, %s, %s, %s or %s",
+                    STR_A(str_take(platform, 64)), runtime_ort.platform, runtime_trees.platform,
+                    runtime_process.platform, runtime_remote.platform, runtime_identity.platform);
     m = mem_zalloc(sizeof(*m));
     m->engine = engine;
     m->options = options ? *options : (struct runtime_options){.threads = 0};

@@ -10,7 +10,8 @@
  *   runtime_load -> runtime_slot_new (one per loop) -> fill slot->inputs -> runtime_run -> read
  *   slot->outputs
  *
- * Platforms: "onnxruntime_onnx" (alias "onnx"), any ONNX file without external data; "identity",
+ * Platforms: "onnxruntime_onnx" (alias "onnx"), any ONNX file without external data; "weir_trees"
+ * (alias "trees"), the tree ensembles of XGBoost, LightGBM and ONNX (serve/trees/); "identity",
  * which gives its input back and serves to measure what the server itself costs; "process", a
  * program of the user's own in a child process; "remote", another Open Inference Protocol server.
  */
@@ -63,6 +64,15 @@ struct runtime_engine {
     void (*force)(struct runtime_model *m, enum runtime_force force); /* or NULL */
 };
 
+/* What a model file says of itself, for the registry. */
+struct runtime_about {
+    str format;    /* "xgboost", "lightgbm", "onnx" */
+    str objective; /* in the words of its library, or empty */
+    uint32_t features, classes, trees;
+    uint64_t nodes;
+    const str *feature_names; /* `features` of them, or NULL */
+};
+
 struct runtime_model {
     const struct runtime_engine *engine;
     struct runtime_options options;
@@ -71,7 +81,8 @@ struct runtime_model {
     uint32_t input_count, output_count;
     bool batched; /* inputs have an open first dimension and fixed others, outputs an open first:
                      rows of several requests may be joined into one run */
-    void *state;  /* owned by the engine */
+    const struct runtime_about *about; /* of the arena; NULL: the engine does not know */
+    void *state;                       /* owned by the engine */
 };
 
 struct runtime_slot {
@@ -87,7 +98,7 @@ struct runtime_slot {
 /* Loads a model from a file. Any thread that may block (probe process, worker). Errors:
  * INVALID_ARGUMENT (unknown platform, broken or refused file: external data, ZipMap outputs,
  * datatypes without a protocol form), NOT_FOUND, RESOURCE_EXHAUSTED, UNAVAILABLE (the engine's
- * library is not installed). */
+ * library is not installed), FAILED_PRECONDITION (weir_trees: an ONNX file for ONNX Runtime). */
 NODISCARD int runtime_load(str platform, const char *path, const struct runtime_options *options,
                            struct runtime_model **ret_model, struct err *e);
 void runtime_unload(struct runtime_model *m); /* accepts NULL; its slots must be gone */

@@ -25,7 +25,8 @@ static const char project_text[] =
     "{\"datasets\":{\"d\":{\"path\":\"data.csv\",\"format\":\"auto\",\"label\":\"y\"}},"
     "\"models\":{\"m\":{\"task\":\"classification\",\"dataset\":\"d\",\"label\":null,"
     "\"classes\":[\"0\",\"1\"],\"positive\":\"1\",\"threshold\":0.5,\"features\":null,"
-    "\"owner\":\"risk|team\",\"tags\":[\"cards\"],\"intended_use\":\"to tell a from b\"},"
+    "\"platform\":\"onnxruntime_onnx\",\"owner\":\"risk|team\",\"tags\":[\"cards\"],\"intended_"
+    "use\":\"to tell a from b\"},"
     "\"listed\":{\"task\":\"classification\",\"features\":[{\"name\":\"a\"},{\"name\":\"c\"}]}},"
     "\"endpoints\":{\"e\":{\"model\":\"m\",\"timeout_ns\":1000000000}},"
     "\"monitors\":{\"w\":{\"endpoint\":\"e\",\"tolerance\":0.1}}}";
@@ -172,6 +173,33 @@ static void test_round_trip(void)
     NEED_OK(add(&there, "other", path, true, &r, &e), &e);
     CHECK_FAILS(add(&there, "listed", path, true, &r, &e), FAILED_PRECONDITION, &e,
                 "feature 2 of the project is 'c'");
+}
+
+/* What the tree engine serves is the file as it was given: there is no other source. */
+static void test_trees_go_along(void)
+{
+    AUTO(place_done) struct place here;
+    AUTO(place_done) struct place there;
+    struct bundle_input in;
+    char id[SHA256_HEX_SIZE] = "";
+    struct registry_result r;
+    struct json *old, *new;
+    const char *path;
+    struct err e;
+
+    NEED(place_init(&here, "trees-here") && place_init(&there, "trees-there"));
+    path = path_join(&here.a, here.env.state_dir, "trees.bundle");
+    NEED_OK(add(&here, "other", XGB_MODEL, true, &r, &e), &e);
+    CHECK_STR(str_of(r.source), str_of(r.artifact));
+    in = (struct bundle_input){.blobs = here.blobs, .version = answered(&here, "other", 1)};
+    NEED_OK(bundle_write(&in, path, id, &e), &e);
+    NEED_OK(add(&there, "other", path, true, &r, &e), &e);
+    NEED_OK(registry_show(here.m, S("other"), 1, &here.a, &old, &e), &e);
+    NEED_OK(registry_show(there.m, S("other"), 1, &there.a, &new, &e), &e);
+    CHECK_STR(json_str_or(json_get(new, S("platform")), S("")), S("weir_trees"));
+    CHECK_STR(json_str_or(json_get(new, S("format")), S("")), S("xgboost"));
+    CHECK(json_equal(json_get(old, S("signature")), json_get(new, S("signature"))));
+    CHECK(json_equal(json_get(old, S("golden")), json_get(new, S("golden"))));
 }
 
 static void test_tar_reads_it(void)
@@ -394,8 +422,13 @@ static void test_card(void)
 }
 
 static const struct check_test tests[] = {
-    T(test_round_trip),       T(test_tar_reads_it),         T(test_a_changed_part_is_named),
-    T(test_foreign_archives), T(test_the_model_must_agree), T(test_card),
+    T(test_round_trip),
+    T(test_trees_go_along),
+    T(test_tar_reads_it),
+    T(test_a_changed_part_is_named),
+    T(test_foreign_archives),
+    T(test_the_model_must_agree),
+    T(test_card),
 };
 
 int main(int argc, char **argv)

@@ -43,6 +43,8 @@ static const char project_text[] =
     "\"bare\":{\"task\":\"classification\",\"dataset\":null,\"features\":[{\"name\":\"a\","
     "\"type\":\"double\",\"required\":true,\"min\":0,\"max\":1},{\"name\":\"b\",\"type\":\"float\","
     "\"required\":false}],\"classes\":[],\"positive\":null},"
+    "\"ort\":{\"task\":\"classification\",\"dataset\":null,\"features\":[],\"classes\":[],"
+    "\"positive\":null,\"platform\":\"onnxruntime_onnx\"},"
     "\"wide\":{\"task\":\"classification\",\"dataset\":null,\"features\":[{\"name\":\"a\"}],"
     "\"classes\":[],\"positive\":null}},"
     "\"endpoints\":{\"e\":{\"model\":\"m\"}},"
@@ -184,7 +186,8 @@ static void test_register_xgboost(void)
     req.metrics = metrics;
     NEED_OK(registry_register(&f.env, f.m, &req, &r, &e), &e);
     CHECK_INT(r.version, 1);
-    CHECK(r.promoted && r.profile[0] && strcmp(r.source, r.artifact) != 0);
+    CHECK(r.promoted && r.profile[0]);
+    CHECK_STR(str_of(r.source), str_of(r.artifact));
     CHECK(strstr(r.note, "holdout") != NULL);
     CHECK_INT(facts(&f, "model.registered"), 1);
     CHECK_INT(facts(&f, "alias.moved"), 1);
@@ -206,6 +209,73 @@ static void test_register_xgboost(void)
     CHECK(!r.promoted);
     NEED_OK(registry_stage(f.m, S("m"), 2, &stage, &e), &e);
     CHECK_STR(str_of(stage), S("experimental"));
+}
+
+static const char lightgbm_text[] =
+    "tree\nversion=v4\nnum_class=1\nnum_tree_per_iteration=1\nlabel_index=0\nmax_feature_idx=1\n"
+    "objective=binary sigmoid:1\nfeature_names=a b\nfeature_infos=[0:1] none\ntree_sizes=200\n\n"
+    "Tree=0\nnum_leaves=2\nnum_cat=0\nsplit_feature=0\nsplit_gain=1\nthreshold=0.5\n"
+    "decision_type=10\nleft_child=-1\nright_child=-2\nleaf_value=1 -1\nis_linear=0\nshrinkage=1\n"
+    "\n\nend of trees\n";
+
+static str said(struct fixture *f, const char *model, const char *key)
+{
+    struct json *shown;
+    struct err e;
+
+    if (!CHECK_OK(registry_show(f->m, str_of(model), 0, &f->a, &shown, &e), &e))
+        return S("");
+    return json_str_or(json_get(shown, str_of(key)), S(""));
+}
+
+/* The tree engine computes what it can; ONNX Runtime the rest, and what the project gives to it. */
+static void test_platforms(void)
+{
+    AUTO(fixture_done) struct fixture f;
+    struct registry_result r;
+    struct registry_request req;
+    struct json *own, *theirs;
+    const char *path;
+    char *blob;
+    struct err e;
+
+    NEED(fixture_init(&f, "platforms"));
+    req = request(&f, "unknown", XGB_MODEL);
+    NEED_OK(registry_register(&f.env, f.m, &req, &r, &e), &e);
+    CHECK_STR(said(&f, "unknown", "platform"), S("weir_trees"));
+    req = request(&f, "ort", XGB_MODEL);
+    NEED_OK(registry_register(&f.env, f.m, &req, &r, &e), &e);
+    CHECK_STR(said(&f, "ort", "platform"), S("onnxruntime_onnx"));
+    CHECK(strcmp(r.source, r.artifact) != 0);
+    NEED_OK(registry_show(f.m, S("unknown"), 1, &f.a, &own, &e), &e);
+    NEED_OK(registry_show(f.m, S("ort"), 1, &f.a, &theirs, &e), &e);
+    for (const char *const *key =
+             (const char *const[]){"inputs", "outputs", "columns", "reading", NULL};
+         *key; key++)
+        CHECK(json_equal(json_get(json_get(own, S("signature")), str_of(*key)),
+                         json_get(json_get(theirs, S("signature")), str_of(*key))));
+    CHECK(json_equal(json_path(own, "golden.output.label"),
+                     json_path(theirs, "golden.output.label")));
+    CHECK_NEAR(json_real_or(json_path(own, "golden.output.probabilities_1"), 0),
+               json_real_or(json_path(theirs, "golden.output.probabilities_1"), 1), 1e-6);
+
+    /* The ONNX file that came of it is a lone tree ensemble. */
+    NEED_OK(blobs_path(f.blobs, str_of(r.artifact), &f.a, &blob, &e), &e);
+    req = request(&f, "lone", blob);
+    NEED_OK(registry_register(&f.env, f.m, &req, &r, &e), &e);
+    CHECK_STR(said(&f, "lone", "platform"), S("weir_trees"));
+    CHECK_STR(said(&f, "lone", "format"), S("onnx"));
+
+    path = in_folder(&f.a, "model.txt");
+    NEED_OK(file_replace(path, str_of(lightgbm_text), &e), &e);
+    req = request(&f, "lgb", path);
+    NEED_OK(registry_register(&f.env, f.m, &req, &r, &e), &e);
+    CHECK_STR(said(&f, "lgb", "platform"), S("weir_trees"));
+    CHECK_STR(said(&f, "lgb", "format"), S("lightgbm"));
+    CHECK_STR(said(&f, "lgb", "algorithm"), S("binary"));
+    req = request(&f, "ort", path);
+    CHECK_FAILS(registry_register(&f.env, f.m, &req, &r, &e), FAILED_PRECONDITION, &e,
+                "a LightGBM model is not ONNX");
 }
 
 static void test_register_again_is_equal(void)
@@ -583,6 +653,7 @@ static void test_flow(void)
 
 static const struct check_test tests[] = {
     T(test_register_xgboost),
+    T(test_platforms),
     T(test_register_again_is_equal),
     T(test_register_without_data),
     T(test_golden_must_agree),

@@ -93,7 +93,7 @@ static bool train(const struct recipe *r, DMatrixHandle data, BoosterHandle *ret
 
 /* Converts and loads; the model's bytes go through a file, as they do in the registry. */
 static struct runtime_model *convert(BoosterHandle b, const char *format,
-                                     struct xgb_onnx_info *info, struct arena *a)
+                                     struct xgb_model_info *info, struct arena *a)
 {
     AUTO(buf_done) struct buf onnx = {0};
     struct runtime_model *m = NULL;
@@ -160,7 +160,7 @@ static void compare(const struct recipe *r, uint64_t seed)
     AUTO(arena_done) struct arena a = {0};
     AUTO(runtime_unloadp) struct runtime_model *m = NULL;
     AUTO(runtime_slot_freep) struct runtime_slot *s = NULL;
-    struct xgb_onnx_info info;
+    struct xgb_model_info info;
     DMatrixHandle data;
     BoosterHandle b;
     const float *want;
@@ -227,7 +227,7 @@ static void test_label_threshold_without_negative_leaves(void)
     AUTO(runtime_slot_freep) struct runtime_slot *s = NULL;
     static const struct recipe r = {
         "binary:logistic", NULL, "0.1", "gbtree", 6, "2", false, "json"};
-    struct xgb_onnx_info info;
+    struct xgb_model_info info;
     DMatrixHandle data;
     BoosterHandle b;
     const float *want;
@@ -267,7 +267,8 @@ static void test_label_threshold_without_negative_leaves(void)
     "\"gradient_booster\":{\"name\":\"gbtree\",\"model\":{\"tree_info\":[0],\"trees\":[" TREE      \
     "]}}}}"
 
-static int convert_text(const char *from, const char *to, struct xgb_onnx_info *info, struct err *e)
+static int convert_text(const char *from, const char *to, struct xgb_model_info *info,
+                        struct err *e)
 {
     static struct arena a;
     AUTO(buf_done) struct buf onnx = {0}, text = {0};
@@ -298,7 +299,7 @@ static void test_refuses(void)
         {"binary:logistic", "rank:pairwise", "objective 'rank:pairwise' cannot be converted"},
         {"\"gbtree\"", "\"gblinear\"", "booster 'gblinear' is not made of trees"},
         {"\"split_type\":[0", "\"split_type\":[1", "splits on categories"},
-        {"\"categories_nodes\":[", "\"categories_nodes\":[0", "splits on categories"},
+        {"\"categories_nodes\":[", "\"categories_nodes\":[0", "the lists of categories of a tree"},
         {"[1,-1,-1]", "[0,-1,-1]", "tree 0: node 0 has a child 0"},
         {"[1,-1,-1]", "[2,-1,-1]", "node 0 has a child 2"},
         {"[1,-1,-1]", "[7,-1,-1]", "node 0 has a child 7"},
@@ -314,7 +315,7 @@ static void test_refuses(void)
          "'num_nodes' of the XGBoost model is 1e+09"},
         {"\"size_leaf_vector\":\"0\"", "\"size_leaf_vector\":\"2\"", "leaves of 2 values"},
     };
-    struct xgb_onnx_info info;
+    struct xgb_model_info info;
     struct err e;
 
     NEED_OK(convert_text(NULL, NULL, &info, &e), &e);

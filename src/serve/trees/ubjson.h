@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Universal Binary JSON (draft 12), the binary form of XGBoost's models, into the tree that JSON
- * gives. Private to registry/. */
+ * gives. */
 #pragma once
 
 #include "base/json.h"

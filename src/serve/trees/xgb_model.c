@@ -7,12 +7,14 @@
  * What is not understood is refused: a model that predicts something else than before is worse than
  * one that does not load.
  */
-#include "registry/xgb_model.h"
+#include "serve/trees/xgb_model.h"
 
 #include "base/json.h"
-#include "registry/ubjson.h"
+#include "serve/trees/ubjson.h"
 
 #include <math.h>
+
+#define CATEGORIES_MAX (1 << 24) /* XGBoost takes no larger ones */
 
 /* A number that is a text in the file, or a number. */
 static int param_real(const struct json *object, str key, double *ret_value, struct err *e)
@@ -112,19 +114,55 @@ static int links_check(const struct xgb_tree *t, uint32_t features, uint8_t *is_
     return 0;
 }
 
-static int categories_refuse(const struct json *tree, struct err *e)
+/* A list of any length up to `max`; none counts as empty. */
+static int list_free(const struct json *object, str key, uint32_t max, struct arena *a,
+                     uint32_t *ret_n, const int64_t **ret_ints, struct err *e)
 {
-    const struct json *list = json_get(tree, S("categories_nodes"));
+    const struct json *list = json_get(object, key);
+
+    *ret_n = 0;
+    if (!json_is_container(list) || !list->count)
+        return 0;
+    if (list->count > max)
+        return FAIL(e, INVALID_ARGUMENT, "a tree has %zu entries in '" STR_F "'", list->count,
+                    STR_A(key));
+    *ret_n = (uint32_t)list->count;
+    return list_ints(object, key, *ret_n, a, ret_ints, e);
+}
+
+/* Categories stand in one list per tree; three others say which node has which piece of it. */
+static int categories_read(const struct json *tree, struct xgb_tree *t, struct arena *a,
+                           struct err *e)
+{
     const struct json *types = json_get(tree, S("split_type"));
-    bool categorical = json_is_container(list) && list->count;
+    uint32_t starts, sizes, total, split_types;
+    const struct json *nodes = json_get(tree, S("categories_nodes"));
+    bool any = json_is_container(nodes) && nodes->count;
 
     if (json_is_container(types))
         JSON_EACH (type, types)
-            categorical |= json_int_or(type, 0) != 0;
-    if (categorical)
-        return FAIL(e, INVALID_ARGUMENT,
-                    "the XGBoost model splits on categories, which ONNX trees cannot: encode them "
-                    "as numbers and train with enable_categorical=False");
+            any |= json_int_or(type, 0) != 0;
+    if (!any)
+        return 0;
+    TRY(list_free(tree, S("split_type"), t->node_count, a, &split_types, &t->categorical, e));
+    TRY(list_free(tree, S("categories_nodes"), t->node_count, a, &t->category_count,
+                  &t->category_nodes, e));
+    TRY(list_free(tree, S("categories_segments"), t->node_count, a, &starts, &t->category_starts,
+                  e));
+    TRY(list_free(tree, S("categories_sizes"), t->node_count, a, &sizes, &t->category_sizes, e));
+    TRY(list_free(tree, S("categories"), CATEGORIES_MAX, a, &total, &t->categories, e));
+    if (split_types != t->node_count || starts != t->category_count || sizes != starts)
+        return FAIL(e, INVALID_ARGUMENT, "the lists of categories of a tree differ in length");
+    for (uint32_t i = 0; i < t->category_count; i++)
+        if (t->category_nodes[i] < 0 || t->category_nodes[i] >= t->node_count ||
+            t->category_starts[i] < 0 || t->category_sizes[i] < 0 ||
+            t->category_starts[i] > (int64_t)total ||
+            t->category_sizes[i] > (int64_t)total - t->category_starts[i])
+            return FAIL(e, INVALID_ARGUMENT, "piece %u of a tree's categories is out of range", i);
+    for (uint32_t i = 0; i < total; i++)
+        if (t->categories[i] < 0 || t->categories[i] >= CATEGORIES_MAX)
+            return FAIL(e, INVALID_ARGUMENT, "category %lld is out of range",
+                        (long long)t->categories[i]);
     return 0;
 }
 
@@ -135,14 +173,15 @@ static int tree_read(const struct json *node, struct xgb_model *m, struct xgb_tr
     uint32_t leaf_vector = 0;
     uint8_t *is_child;
 
-    TRY(param_count(param, S("num_nodes"), XGB_ONNX_NODES_MAX, &t->node_count, e));
+    TRY(param_count(param, S("num_nodes"), XGB_NODES_MAX, &t->node_count, e));
     TRY(param_count(param, S("size_leaf_vector"), UINT32_MAX, &leaf_vector, e));
     if (leaf_vector > 1 || !t->node_count)
         return FAIL(e, INVALID_ARGUMENT,
                     "a tree has %u nodes and leaves of %u values; trees of at "
-                    "least one node with leaves of one value can be converted",
+                    "least one node with leaves of one value are understood",
                     t->node_count, leaf_vector);
-    TRY(categories_refuse(node, e));
+    TRY(categories_read(node, t, a, e));
+    m->categorical |= t->categorical || t->category_count;
     TRY(list_ints(node, S("left_children"), t->node_count, a, &t->left, e));
     TRY(list_ints(node, S("right_children"), t->node_count, a, &t->right, e));
     TRY(list_ints(node, S("split_indices"), t->node_count, a, &t->feature, e));
@@ -152,9 +191,8 @@ static int tree_read(const struct json *node, struct xgb_model *m, struct xgb_tr
     if (!is_child)
         return FAIL(e, RESOURCE_EXHAUSTED, "the model is too large for the memory allowed");
     m->info.nodes += t->node_count;
-    if (m->info.nodes > XGB_ONNX_NODES_MAX)
-        return FAIL(e, INVALID_ARGUMENT, "the XGBoost model has more than %u nodes",
-                    XGB_ONNX_NODES_MAX);
+    if (m->info.nodes > XGB_NODES_MAX)
+        return FAIL(e, INVALID_ARGUMENT, "the XGBoost model has more than %u nodes", XGB_NODES_MAX);
     return links_check(t, m->info.features, is_child, e);
 }
 
@@ -192,7 +230,7 @@ static int trees_read(const struct json *booster, struct xgb_model *m, struct ar
     if (!dart && !str_eq(name, S("gbtree")))
         return FAIL(e, INVALID_ARGUMENT,
                     "booster '" STR_F "' is not made of trees: gbtree and dart "
-                    "can be converted",
+                    "are understood",
                     STR_A(str_take(name, 40)));
     model = dart ? json_path(booster, "gbtree.model") : json_get(booster, S("model"));
     trees = json_get(model, S("trees"));
@@ -229,6 +267,42 @@ static int names_read(const struct json *learner, struct xgb_model *m, struct ar
     return 0;
 }
 
+/* One number for all groups, or since XGBoost 3.1 a list in brackets. */
+static int base_scores_read(const struct json *param, struct xgb_model *m, struct arena *a,
+                            struct err *e)
+{
+    const struct json *node = json_get(param, S("base_score"));
+    float *scores = ARENA_ARRAY(a, float, m->groups);
+    str text = node && node->type == JSON_STR ? str_trim(node->string) : STR_NULL;
+    uint32_t n = 0;
+    double v;
+
+    if (!scores)
+        return FAIL(e, RESOURCE_EXHAUSTED, "the model is too large for the memory allowed");
+    if (str_starts(text, S("[")) && str_ends(text, S("]"))) {
+        str rest = str_range(text.p + 1, text.p + text.n - 1);
+
+        while (rest.p && n < m->groups) {
+            if (!str_to_f64(str_trim(str_cut(&rest, ',')), &v))
+                return FAIL(e, INVALID_ARGUMENT, "base_score of the XGBoost model is '" STR_F "'",
+                            STR_A(str_take(text, 80)));
+            scores[n++] = (float)v;
+        }
+        if (rest.p || (n != 1 && n != m->groups))
+            return FAIL(e, INVALID_ARGUMENT, "base_score has not one number for each of %u groups",
+                        m->groups);
+    } else {
+        TRY(param_real(param, S("base_score"), &v, e));
+        scores[n++] = (float)v;
+    }
+    for (uint32_t i = n; i < m->groups; i++)
+        scores[i] = scores[0];
+    m->base_scores = scores;
+    m->base_score = scores[0];
+    m->info.base_score = (double)scores[0];
+    return 0;
+}
+
 static int learner_read(const struct json *learner, struct xgb_model *m, struct arena *a,
                         struct err *e)
 {
@@ -238,20 +312,18 @@ static int learner_read(const struct json *learner, struct xgb_model *m, struct 
 
     TRY(json_need_str(json_get(learner, S("objective")), S("name"), &objective, e));
     m->info.objective = arena_dup(a, objective);
-    TRY(param_real(param, S("base_score"), &m->info.base_score, e));
     TRY(param_count(param, S("num_class"), 65536, &m->info.classes, e));
     TRY(param_count(param, S("num_feature"), 1u << 24, &m->info.features, e));
     if (json_get(param, S("num_target")))
         TRY(param_count(param, S("num_target"), UINT32_MAX, &targets, e));
-    if (targets > 1)
-        return FAIL(e, INVALID_ARGUMENT,
-                    "the XGBoost model predicts %u targets; models of one "
-                    "target can be converted",
-                    targets);
+    m->targets = MAX(targets, 1u);
+    if (m->targets > 65536 || (m->targets > 1 && m->info.classes > 1))
+        return FAIL(e, INVALID_ARGUMENT, "the XGBoost model has %u targets and %u classes",
+                    m->targets, m->info.classes);
     if (!m->info.features)
         return FAIL(e, INVALID_ARGUMENT, "the XGBoost model has no features");
-    m->base_score = (float)m->info.base_score;
-    m->groups = MAX(m->info.classes, 1u);
+    m->groups = MAX(MAX(m->info.classes, m->targets), 1u);
+    TRY(base_scores_read(param, m, a, e));
     TRY(names_read(learner, m, a, e));
     return trees_read(json_get(learner, S("gradient_booster")), m, a, e);
 }
@@ -263,14 +335,19 @@ static bool is_ubjson(str model)
     return model.n >= 2 && model.p[0] == '{' && model.p[1] && strchr("iUIlL$#", model.p[1]);
 }
 
+bool xgb_model_is(str bytes)
+{
+    return is_ubjson(bytes) || str_starts(str_trim(str_take(bytes, 512)), S("{"));
+}
+
 int xgb_model_read(str model, struct arena *a, struct xgb_model *ret_model, struct err *e)
 {
     struct xgb_model m = {.groups = 1};
     struct json *root;
 
-    if (model.n > XGB_ONNX_MODEL_BYTES_MAX)
+    if (model.n > XGB_MODEL_BYTES_MAX)
         return FAIL(e, RESOURCE_EXHAUSTED, "the XGBoost model is larger than %zu MiB",
-                    XGB_ONNX_MODEL_BYTES_MAX >> 20);
+                    XGB_MODEL_BYTES_MAX >> 20);
     if (is_ubjson(model))
         TRY(ubjson_parse(model, a, &root, e));
     else

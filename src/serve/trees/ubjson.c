@@ -7,7 +7,7 @@
  * the bytes left, so that a few bytes cannot ask for gigabytes (values without bytes, such as null,
  * are refused as the type of a whole array).
  */
-#include "registry/ubjson.h"
+#include "serve/trees/ubjson.h"
 
 #define MEMBERS_MAX 1024 /* of one object; looking for duplicates is quadratic */
 

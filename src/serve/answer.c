@@ -55,7 +55,7 @@ static bool says_retry(int status)
     return status == 503 || status == 429;
 }
 
-static void respond_http1(struct conn *c, const struct answer *a)
+static void respond_http1(struct conn *c, const struct answer *a, str coded)
 {
     char extra[HTTP1_DATE_LINE_BYTES + 192 + MORE_HEAD_MAX];
     size_t n = add(extra, 0, date_line(c->l));
@@ -73,6 +73,11 @@ static void respond_http1(struct conn *c, const struct answer *a)
         n = add(extra, n, a->more_head);
     else if (says_retry(a->status))
         n = add(extra, n, S("Retry-After: 1\r\n"));
+    if (coded.n) {
+        n = add(extra, n, S("Content-Encoding: "));
+        n = add(extra, n, coded);
+        n = add(extra, n, S("\r\n"));
+    }
     http1_write_head(&c->out, a->status, str_of(a->content_type), a->body.n, keep_alive,
                      (str){extra, n});
     buf_add_str(&c->out, a->body);
@@ -94,7 +99,7 @@ static size_t add_lines(struct serve_loop *l, str lines, struct http1_header *fi
     return n;
 }
 
-static void respond_http2(struct conn *c, const struct answer *a)
+static void respond_http2(struct conn *c, const struct answer *a, str coded)
 {
     struct http1_header fields[ANSWER_FIELDS];
     char number[24];
@@ -114,16 +119,21 @@ static void respond_http2(struct conn *c, const struct answer *a)
         n = add_lines(c->l, a->more_head, fields, n);
     else if (says_retry(a->status))
         fields[n++] = (struct http1_header){S("retry-after"), S("1")};
+    if (coded.n)
+        fields[n++] = (struct http1_header){S("content-encoding"), coded};
     http2_respond(a->stream, a->status, fields, n, a->body);
     http2_stream_release(a->stream);
 }
 
 void conn_respond(struct conn *c, const struct answer *a)
 {
+    struct answer folded = *a;
+    str coded = answer_fold(c->l, a->coding, &folded.body) ? coding_name(a->coding) : STR_NULL;
+
     if (a->stream)
-        respond_http2(c, a);
+        respond_http2(c, &folded, coded);
     else
-        respond_http1(c, a);
+        respond_http1(c, &folded, coded);
 }
 
 struct buf *answer_begin(struct conn *c)
@@ -141,8 +151,11 @@ void conn_answer(struct conn *c, int status, const char *content_type, str body)
                        .request_id = http1_known(&c->req->fields, HTTP1_F_X_REQUEST_ID),
                        .keep_alive = c->req->keep_alive,
                        .more_head = c->more_head,
+                       .coding = answer_coding(c),
                        .body = body};
 
+    if (c->req->method == HTTP1_M_HEAD)
+        a.coding = CODING_IDENTITY;
     c->more_head = STR_NULL;
     if (c->pending && !a.stream) { /* earlier requests first; their answers use the scratch too */
         buf_init(&copy, OUT_MAX_BYTES);

@@ -429,9 +429,8 @@ int grpc_unfold(struct conn *c, const struct grpc_message *m, str *ret_message, 
 {
     struct serve_loop *l = c->l;
 
-    if (m->compressed && !l->coder)
-        l->coder = coder_new();
-    TRY(grpc_message_read(l->coder, c->call, m,
+    c->unfolded = m->compressed;
+    TRY(grpc_message_read(m->compressed ? loop_coder(l) : NULL, c->call, m,
                           MIN(MESSAGE_BYTES_MAX, (size_t)gateway_config(l->gw)->body_bytes_max),
                           &l->unfolded, ret_message, e));
     if (m->compressed)

@@ -40,9 +40,10 @@ struct answer {
     int status;
     const char *content_type;
     str request_id;
-    size_t json_bytes; /* > 0: raw tensors follow this much JSON */
-    bool keep_alive;   /* HTTP/1.1 */
-    str more_head;     /* complete header lines; or empty */
+    size_t json_bytes;  /* > 0: raw tensors follow this much JSON */
+    bool keep_alive;    /* HTTP/1.1 */
+    str more_head;      /* complete header lines; or empty */
+    enum coding coding; /* what the client takes */
     str body;
 };
 
@@ -80,6 +81,7 @@ struct exchange {
     unsigned char user[RECORD_USER_BYTES];
     bool has_user;
     bool keep_alive;
+    enum coding coding; /* what the client takes, of the answer */
     uint8_t id_bytes;
     char id[REQUEST_ID_MAX];
 };
@@ -119,6 +121,7 @@ struct conn {
     const struct grpc_call *call;    /* and what it calls, if it is gRPC */
     struct http2_session *h2;        /* owned; NULL: HTTP/1.1 */
     bool greeted;                    /* the protocol is known */
+    bool unfolded;                   /* the body at hand was folded: it lives in the turn */
     struct grpc_stream *streaming;   /* calls of it that stream */
     int64_t ticked_ns, moved_ns;     /* http2_tick; when the peer last took something */
     struct loop_task more;           /* goes on reading in the next turn */
@@ -143,7 +146,7 @@ struct serve_loop {
     struct served_plan *plan; /* what this loop serves; NULL before the first plan */
     struct arena turn;        /* reset when a turn ends */
     struct coder *coder;      /* owned; made when something compressed comes */
-    struct buf unfolded;      /* its output */
+    struct buf unfolded;      /* its output, either way */
     struct arena document;    /* JSON trees (feedback): capped, reset after each */
     struct exchange exchanges[EXCHANGES_MAX];
     uint32_t exchange_count;
@@ -296,6 +299,17 @@ NODISCARD int grpc_unfold(struct conn *c, const struct grpc_message *m, str *ret
 void grpc_stream_open(struct conn *c, struct http2_stream *st) RUNS_ON(on_loop);
 void grpc_streams_go_on(struct conn *c) RUNS_ON(on_loop);
 void grpc_stream_drop(struct grpc_stream *gs) RUNS_ON(on_loop);
+
+/* --- coding.c: gzip and deflate ------------------------------------------------------------------
+ */
+
+struct coder *loop_coder(struct serve_loop *l);
+/* The body as the client meant it: INVALID_ARGUMENT, RESOURCE_EXHAUSTED. It lives as long as the
+ * turn. */
+NODISCARD int body_unfold(struct conn *c, str *body, struct err *e) RUNS_ON(on_loop);
+enum coding answer_coding(const struct conn *c); /* what the client of the request at hand takes */
+/* True when *body is folded now; it lives until the next use of the loop's coder. */
+bool answer_fold(struct serve_loop *l, enum coding coding, str *body) RUNS_ON(on_loop);
 
 /* --- route.c ---------------------------------------------------------------------------------- */
 

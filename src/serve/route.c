@@ -153,9 +153,14 @@ void route_request(struct conn *c, str body)
                 conn_answer_error(c, &e);
             return;
         }
-        if (admit(c, routes[i].permission,
-                  m.model.n || routes[i].permission != PERMISSION_INFER ? m.model
-                                                                        : only_endpoint(c)))
+        if (!admit(c, routes[i].permission,
+                   m.model.n || routes[i].permission != PERMISSION_INFER ? m.model
+                                                                         : only_endpoint(c)))
+            return;
+        c->unfolded = false;
+        if (body_unfold(c, &body, &e))
+            conn_answer_error(c, &e);
+        else
             routes[i].fn(c, &m, body);
         return;
     }
@@ -236,6 +241,7 @@ void exchange_identify(struct conn *c, struct exchange *x, str id, str user)
         x->id_bytes--; /* not in the middle of a character */
     memcpy(x->id, id.p, x->id_bytes);
     x->keep_alive = c->req->keep_alive;
+    x->coding = answer_coding(c);
     x->deadline_ns = x->arrival_ns + (int64_t)x->ep->plan.timeout_ns;
     if (user.n) {
         unsigned char digest[SHA256_BYTES];

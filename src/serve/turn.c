@@ -113,12 +113,13 @@ struct arena *exchange_arena(struct serve_loop *l, struct exchange *x)
 }
 
 /* HTTP/1.1 keeps its buffer still while a crew works, and a stream its body until it is answered;
- * but the messages of a call that streams go with the next bytes that come. */
+ * but the messages of a call that streams go with the next bytes that come, and what was unfolded
+ * with the turn. */
 str exchange_body(struct serve_loop *l, struct exchange *x, str body)
 {
     bool streams = x->stream && x->stream->owner != &exchange_in_turn;
 
-    return x->off && streams ? arena_dup(exchange_arena(l, x), body) : body;
+    return x->off && (streams || x->conn->unfolded) ? arena_dup(exchange_arena(l, x), body) : body;
 }
 
 void exchange_respond(struct exchange *x, int rc, const struct err *e, str body)
@@ -130,6 +131,7 @@ void exchange_respond(struct exchange *x, int rc, const struct err *e, str body)
                                            .request_id = {x->id, x->id_bytes},
                                            .json_bytes = x->json_bytes,
                                            .keep_alive = x->keep_alive,
+                                           .coding = x->coding,
                                            .body = body});
 }
 

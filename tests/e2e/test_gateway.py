@@ -2,6 +2,7 @@
 """The gateway over real sockets: its protocols with the clients that people have, what it refuses and
 how, and what it keeps when it is stopped, killed, or given a plan that cannot be served."""
 
+import gzip
 import json
 import os
 import re
@@ -11,6 +12,7 @@ import socket
 import subprocess
 import threading
 import time
+import zlib
 
 import models
 import numpy as np
@@ -629,6 +631,45 @@ def test_overload_is_shed_at_once_and_goodput_stays(gateway):
     assert all(b"Retry-After: 1" in d for d, _ in kinds[b"503"])
     assert max(s for _, s in results) < 2
     assert gw.request("POST", "/v2/models/slow/infer", infer_body([[1, 2]]))[0] == 200
+
+
+
+# --- Content codings ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("place", ["loops", "crew"])
+@pytest.mark.parametrize("how", ["gzip", "deflate"])
+def test_bodies_may_be_compressed(gateway, how, place):
+    gw = gateway()
+    gw.plan(linear_endpoint(gw, compute={"place": place}))
+    gw.start()
+    with triton.InferenceServerClient(gw.address) as client:
+        x = triton.InferInput("x", [250, 2], "FP32")
+        x.set_data_from_numpy(np.tile(np.array([1, 2], np.float32), (250, 1)), binary_data=how == "gzip")
+        got = client.infer("m", [x], request_compression_algorithm=how, response_compression_algorithm=how)
+        assert got.as_numpy("score").ravel().tolist() == [5.5] * 250
+    fold = {"gzip": gzip.compress, "deflate": zlib.compress}[how]
+    unfold = {"gzip": gzip.decompress, "deflate": zlib.decompress}[how]
+    body = fold(json.dumps(infer_body([[i / 3, 2] for i in range(256)], id="x" * 15000)).encode())
+    status, headers, text = gw.request("POST", "/v2/models/m/infer", body,
+                                       {"Content-Encoding": how, "Accept-Encoding": f"br, {how}"})
+    assert status == 200 and headers["Content-Encoding"] == how
+    answer = json.loads(unfold(text))
+    assert answer["id"] == "x" * 15000 and len(answer["outputs"][0]["data"]) == 256
+    plain = gw.request("POST", "/v2/models/m/infer", body, {"Content-Encoding": how})
+    assert "Content-Encoding" not in plain[1] and json.loads(plain[2]) == answer
+
+
+def test_what_unfolds_too_far_is_refused(gateway):
+    gw = gateway()
+    gw.plan(linear_endpoint(gw), body_bytes_max=1 << 20)
+    gw.start()
+    bomb = gzip.compress(b" " * (100 << 20))
+    for body, how, status in ((bomb, "gzip", 413), (b"junk", "gzip", 400), (bomb[:-9], "gzip", 413),
+                              (gzip.compress(b"{}")[:-3], "gzip", 400), (b"{}", "br", 400)):
+        got = gw.request("POST", "/v2/models/m/infer", body, {"Content-Encoding": how})
+        assert got[0] in (status, 429) and "error" in json.loads(got[2]), (how, got)
+    assert gw.json("POST", "/v2/models/m/infer", infer_body([[1, 2]]))["outputs"][0]["data"] == [5.5]
 
 
 # --- Crews: models too slow for the loops ------------------------------------------------------------

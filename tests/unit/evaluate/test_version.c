@@ -152,7 +152,6 @@ static int evaluate(struct fixture *f, const char *model, const struct registry_
     struct score_env env = {.self = self, .work_dir = f->env.state_dir};
     AUTO(table_done) struct table t = {0};
     struct eval_request req = {.version = reg->version,
-                               .platform = S("onnxruntime_onnx"),
                                .size_bytes = 123,
                                .table = &t,
                                .label = str_of(label),
@@ -171,6 +170,7 @@ static int evaluate(struct fixture *f, const char *model, const struct registry_
                                          .order_by = S("t")},
                    &t, e));
     req.path = path;
+    req.platform = json_str_or(json_get(shown, S("platform")), S(""));
     req.signature = json_get(shown, S("signature"));
     req.config = &cfg;
     return evaluate_version(&env, &req, ret, e);

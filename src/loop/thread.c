@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "loop/thread.h"
 
+#include "base/time.h"
+
 #include "base/mem.h"
 
 #include <errno.h>
@@ -66,4 +68,15 @@ void thread_join(struct thread *t)
     int rc = pthread_join(t->id, NULL);
     ASSERT(rc == 0);
     t->running = false;
+}
+
+bool thread_join_for(struct thread *t, int64_t ns)
+{
+    int64_t until_ns = time_mono_ns() + ns;
+    struct timespec at = {until_ns / NS_PER_S, until_ns % NS_PER_S};
+
+    if (t->running && pthread_clockjoin_np(t->id, NULL, CLOCK_MONOTONIC, &at))
+        return false;
+    t->running = false;
+    return true;
 }

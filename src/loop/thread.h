@@ -23,6 +23,9 @@ typedef void (*thread_fn)(void *arg);
 NODISCARD int thread_start(struct thread *t, const char *name, int cpu, thread_fn fn, void *arg,
                            struct err *e);
 void thread_join(struct thread *t); /* accepts one that was not started, or is joined */
+/* Waits at most `ns` for it; true when it is joined. For a thread that has to be told more than
+ * once. */
+bool thread_join_for(struct thread *t, int64_t ns);
 
 /* CPUs this process may use: the affinity mask, cut to the CPU quota of its cgroup (v2 and v1),
  * rounded up; at least 1. What the number of loops and workers should follow. */

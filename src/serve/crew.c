@@ -27,7 +27,8 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#define NICE 5          /* loops, which answer, come first */
+#define NICE 5 /* loops, which answer, come first */
+#define TELL_NS (5 * NS_PER_MS)
 #define BATCH_JOBS 1024 /* of one run */
 
 struct cell {
@@ -54,7 +55,6 @@ struct crew {
     uint32_t busy;                      /* atomic: workers that run something */
     bool stopping;                      /* atomic */
     sem_t filled;                       /* counts what is in the queue */
-    sem_t ended;                        /* counts workers that have ended */
     struct cell *cells;                 /* CREW_QUEUE_MAX, owned */
     uint32_t worker_count;
     struct worker *workers; /* owned */
@@ -369,7 +369,6 @@ static void worker_main(void *arg)
         run_batch(w);
         __atomic_sub_fetch(&w->crew->busy, 1, __ATOMIC_RELAXED);
     }
-    sem_post(&w->crew->ended);
 }
 
 /* --- Life ---------------------------------------------------------------------------------------
@@ -384,7 +383,6 @@ int crew_new(struct runtime_model *m, uint32_t workers, uint32_t rows_max, struc
     ASSERT(workers >= 1 && workers <= CREW_WORKERS_MAX);
     c->model = m;
     sem_init(&c->filled, 0, 0);
-    sem_init(&c->ended, 0, 0);
     c->cells = mem_zalloc(CREW_QUEUE_MAX * sizeof(struct cell));
     for (uint64_t i = 0; i < CREW_QUEUE_MAX; i++)
         c->cells[i].sequence = i;
@@ -404,32 +402,16 @@ int crew_new(struct runtime_model *m, uint32_t workers, uint32_t rows_max, struc
     return 0;
 }
 
-/* Waits for a worker to end, for some milliseconds at most; true when one has. */
-static bool one_ended(struct crew *c)
-{
-    int64_t until_ns = time_mono_ns() + 5 * NS_PER_MS;
-    struct timespec at = {until_ns / NS_PER_S, until_ns % NS_PER_S};
-
-    return sem_clockwait(&c->ended, CLOCK_MONOTONIC, &at) == 0;
-}
-
 /* A run may begin just after it was told to stop, so all are told again until they have ended. */
 static void end_workers(struct crew *c)
 {
-    uint32_t running = 0;
-
-    for (uint32_t i = 0; i < c->worker_count; i++) {
-        running += c->workers[i].thread.running;
-        sem_post(&c->filled);
-    }
-    while (running) {
-        for (uint32_t i = 0; i < c->worker_count; i++)
-            if (__atomic_load_n(&c->workers[i].run_deadline_ns, __ATOMIC_ACQUIRE))
-                runtime_cancel(c->workers[i].slot);
-        running -= one_ended(c);
-    }
     for (uint32_t i = 0; i < c->worker_count; i++)
-        thread_join(&c->workers[i].thread);
+        sem_post(&c->filled);
+    for (uint32_t i = 0; i < c->worker_count; i++)
+        while (!thread_join_for(&c->workers[i].thread, TELL_NS))
+            for (uint32_t k = 0; k < c->worker_count; k++)
+                if (__atomic_load_n(&c->workers[k].run_deadline_ns, __ATOMIC_ACQUIRE))
+                    runtime_cancel(c->workers[k].slot);
 }
 
 void crew_stop(struct crew *c)
@@ -454,7 +436,6 @@ void crew_free(struct crew *c)
     for (uint32_t i = 0; i < c->worker_count; i++)
         runtime_slot_free(c->workers[i].slot);
     sem_destroy(&c->filled);
-    sem_destroy(&c->ended);
     mem_free(c->workers);
     mem_free(c->cells);
     mem_free(c);

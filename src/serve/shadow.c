@@ -16,6 +16,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#define TELL_NS (5 * NS_PER_MS)
 #define JOBS_MAX 256                 /* of one loop; a power of two */
 #define JOB_BYTES ((size_t)32 << 10) /* of input rows; larger requests are skipped and counted */
 
@@ -38,6 +39,8 @@ struct shadow {
     struct loop_hook drain;
     struct loop_task again;
     struct record_ring *ring; /* NULL: records are off */
+    struct lane *running;     /* atomic: what runs now, or NULL */
+    bool stopping;            /* atomic: no copy is begun any more */
     uint32_t loops;
     struct shadow_ring rings[];
 };
@@ -127,7 +130,9 @@ static void run_job(struct shadow *s, struct shadow_job *j)
     }
     j->x.version = v;
     __atomic_store_n(&lane->run_deadline_ns, deadline, __ATOMIC_RELEASE);
+    __atomic_store_n(&s->running, lane, __ATOMIC_RELEASE);
     rc = runtime_run(lane->slot, j->x.rows, deadline, &e);
+    __atomic_store_n(&s->running, NULL, __ATOMIC_RELEASE);
     if (!rc && !runtime_rows_match(lane->slot,
                                    j->x.rows)) /* or the record would be read past its outputs */
         rc = CODE_INTERNAL;
@@ -148,7 +153,7 @@ static void drain(struct shadow *s)
         struct shadow_ring *r = &s->rings[i];
         uint32_t put = __atomic_load_n(&r->put, __ATOMIC_ACQUIRE), budget = 32;
 
-        while (r->got != put && budget--) {
+        while (r->got != put && budget-- && !__atomic_load_n(&s->stopping, __ATOMIC_ACQUIRE)) {
             run_job(s, &r->jobs[r->got % JOBS_MAX]);
             __atomic_store_n(&r->got, r->got + 1, __ATOMIC_RELEASE);
         }
@@ -196,13 +201,25 @@ int shadow_new(struct gateway *gw, struct shadow **ret_shadow, struct err *e)
     return thread_start(&s->thread, "weir-shadow", THREAD_ANY_CPU, shadow_main, s, e);
 }
 
+/* A run may begin just after it was told to stop, so it is told again. The slot outlives it: a copy
+ * under way holds its endpoint, and nobody else lets go of plans now. */
+static void end_thread(struct shadow *s)
+{
+    struct lane *lane;
+
+    __atomic_store_n(&s->stopping, true, __ATOMIC_RELEASE);
+    loop_stop(s->loop);
+    while (!thread_join_for(&s->thread, TELL_NS))
+        if ((lane = __atomic_load_n(&s->running, __ATOMIC_ACQUIRE)))
+            runtime_cancel(lane->slot);
+}
+
 void shadow_free(struct shadow *s)
 {
     if (!s)
         return;
     if (s->thread.running) {
-        loop_stop(s->loop);
-        thread_join(&s->thread);
+        end_thread(s);
     }
     for (uint32_t i = 0; i < s->loops; i++) {
         struct shadow_ring *r = &s->rings[i];

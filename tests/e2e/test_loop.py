@@ -113,7 +113,7 @@ def test_quiet_traffic_raises_nothing_and_worse_is_rejected(trainer_world):
 @pytest.mark.parametrize("word, says", [("crash", "GPU is on fire"), ("nothing", "left no model"),
                                         ("garbage", "refused"), ("hang", "did not end within")])
 def test_trainer_that_fails_leaves_the_champion_alone(trainer_world, word, says):
-    project, control, mode = trainer_world(COMMAND.replace("timeout: 20s", "timeout: 8s"))
+    project, control, mode = trainer_world(COMMAND.replace("timeout: 20s", "timeout: 12s"))
     mode(word)
     before = control.last()
     with Traffic(project.gateway, labels=False) as traffic:

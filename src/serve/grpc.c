@@ -123,6 +123,8 @@ static NODISCARD int write_infer(struct serve_loop *l, struct exchange *x,
 
 static void respond(struct exchange *x, int rc, const struct err *e, str body)
 {
+    if (!x->conn)
+        return;
     if (rc)
         finish_error(TAKE(x->stream), e);
     else

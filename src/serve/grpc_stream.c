@@ -25,6 +25,7 @@ struct grpc_stream {
     uint32_t open;                    /* requests not yet answered */
     bool in_crew;                     /* one of them is with a crew */
     bool head_sent, ended;
+    bool dropped; /* no longer among those of conn */
 };
 
 static void unlink_free(struct grpc_stream *gs)
@@ -68,8 +69,7 @@ void grpc_stream_drop(struct grpc_stream *gs)
     *gs->prev = gs->next;
     if (gs->next)
         gs->next->prev = gs->prev;
-    gs->next = NULL;
-    gs->prev = &gs->next;
+    gs->dropped = true;
     if (!gs->open)
         mem_free(gs);
 }
@@ -141,6 +141,10 @@ static void respond(struct exchange *x, int rc, const struct err *e, str body)
     x->stream = NULL; /* it goes on */
     gs->open--;
     gs->in_crew = false;
+    if (gs->dropped && !gs->open) {
+        mem_free(gs);
+        return;
+    }
     if (rc && gs->st)
         send_error(gs, e);
     else if (!rc)

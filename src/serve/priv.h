@@ -56,7 +56,8 @@ struct stream_owner {
 struct exchange_form {
     const char *name;
     /* Hands the answer, or the error that rc and e are, to who waits for it. `body` is what write
-     * made, or the JSON of the error. */
+     * made, or the JSON of the error. Called once for each exchange, also when its connection is
+     * gone (x->conn is NULL). */
     void (*respond)(struct exchange *x, int rc, const struct err *e, str body);
     /* Writes the body of the answer of `x` from `outputs` (its own rows only). */
     NODISCARD int (*write)(struct serve_loop *l, struct exchange *x, const struct tensor *outputs,

@@ -125,6 +125,8 @@ str exchange_body(struct serve_loop *l, struct exchange *x, str body)
 void exchange_respond(struct exchange *x, int rc, const struct err *e, str body)
 {
     (void)e;
+    if (!x->conn)
+        return;
     conn_respond(x->conn, &(struct answer){.stream = TAKE(x->stream),
                                            .status = rc ? code_http_status((enum code)rc) : 200,
                                            .content_type = x->content_type,
@@ -407,8 +409,7 @@ void exchange_answer(struct serve_loop *l, struct exchange *x, int rc, struct er
     recorded = exchange_record(l, x, rc, inputs, outputs, t->total_us, e);
     if (recorded != rc)
         rc = exchange_write(l, x, NULL, recorded, e);
-    if (x->conn)
-        x->form->respond(x, rc, e, buf_str(&l->body));
+    x->form->respond(x, rc, e, buf_str(&l->body));
     if (!rc && x->ep->shadow)
         shadow_offer(gateway_shadow(l->gw), l, x, inputs);
     counters_request(count, end_of((enum code)rc), x->rows, t->total_us, t->compute_us);

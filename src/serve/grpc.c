@@ -87,7 +87,7 @@ static struct buf *begin(struct conn *c, size_t *ret_began)
     return to;
 }
 
-static void end(struct conn *c, size_t began)
+RUNS_ON(on_loop) static void end(struct conn *c, size_t began)
 {
     struct err e;
 
@@ -153,6 +153,7 @@ int grpc_infer(struct conn *c, const struct exchange_form *form, void *owner, st
 
 static void model_infer(struct conn *c, str message)
 {
+    ROLE_ASSERT(on_loop);
     static const struct exchange_form form = {"grpc", respond, write_infer};
     struct err e;
 
@@ -170,7 +171,7 @@ static bool is_ready(const struct conn *c)
 /* --- The server ---------------------------------------------------------------------------------
  */
 
-static void answer_flag(struct conn *c, bool yes)
+RUNS_ON(on_loop) static void answer_flag(struct conn *c, bool yes)
 {
     size_t began;
 
@@ -180,18 +181,21 @@ static void answer_flag(struct conn *c, bool yes)
 
 static void server_live(struct conn *c, str message)
 {
+    ROLE_ASSERT(on_loop);
     (void)message;
     answer_flag(c, true);
 }
 
 static void server_ready(struct conn *c, str message)
 {
+    ROLE_ASSERT(on_loop);
     (void)message;
     answer_flag(c, is_ready(c));
 }
 
 static void server_metadata(struct conn *c, str message)
 {
+    ROLE_ASSERT(on_loop);
     size_t began;
 
     (void)message;
@@ -202,6 +206,7 @@ static void server_metadata(struct conn *c, str message)
 
 static void health_check(struct conn *c, str message)
 {
+    ROLE_ASSERT(on_loop);
     bool ready = is_ready(c);
     size_t began;
     str service;
@@ -338,6 +343,7 @@ static void model_statistics(struct conn *c, str message)
 
 static void call_repository_index(struct conn *c, str message)
 {
+    ROLE_ASSERT(on_loop);
     const struct served_plan *plan = c->l->plan;
     struct infer_pb_repository r;
     struct buf *to;
@@ -382,6 +388,7 @@ static void call_repository_load(struct conn *c, str message)
 
 static void call_repository_unload(struct conn *c, str message)
 {
+    ROLE_ASSERT(on_loop);
     struct infer_pb_repository r;
     struct err e;
 
@@ -395,6 +402,7 @@ static void call_repository_unload(struct conn *c, str message)
 
 static void no_regions(struct conn *c, str message)
 {
+    ROLE_ASSERT(on_loop);
     size_t began;
 
     (void)message;
@@ -404,6 +412,7 @@ static void no_regions(struct conn *c, str message)
 
 static void refuse_region(struct conn *c, str message)
 {
+    ROLE_ASSERT(on_loop);
     struct err e;
 
     (void)message;
@@ -415,6 +424,7 @@ static void refuse_region(struct conn *c, str message)
  */
 
 /* The one message of a body, unfolded; it lives as long as the turn. */
+RUNS_ON(on_loop)
 static NODISCARD int only_message(struct conn *c, str body, str *ret_message, struct err *e)
 {
     struct grpc_message m;
@@ -450,7 +460,7 @@ int grpc_admit(struct conn *c, enum permission permission, str endpoint, struct 
     return (int)e->code;
 }
 
-static NODISCARD int route(struct conn *c, str body, struct err *e)
+RUNS_ON(on_loop) static NODISCARD int route(struct conn *c, str body, struct err *e)
 {
     struct infer_pb_model m = {0};
     str message;

@@ -245,7 +245,7 @@ static void on_late(struct loop *loop, struct loop_timer *t)
     loop_timer_set(loop, &off->late, now_ns + STUCK_NS);
 }
 
-static void answer(struct serve_loop *l, struct offload *off)
+RUNS_ON(on_loop) static void answer(struct serve_loop *l, struct offload *off)
 {
     struct crew_job *j = &off->job;
     struct exchange *x = &off->x;

@@ -124,6 +124,7 @@ str exchange_body(struct serve_loop *l, struct exchange *x, str body)
 
 void exchange_respond(struct exchange *x, int rc, const struct err *e, str body)
 {
+    ROLE_ASSERT(on_loop);
     (void)e;
     if (!x->conn)
         return;

@@ -55,7 +55,7 @@ static inline __attribute__((always_inline)) void find(const struct cells_f32 *f
             ret_cells[i] += edge <= x[i];
     }
     for (int i = 0; i < CELLS_COLUMN_ROWS; i++) {
-        int32_t cell = (x[i] < f->lo) | (x[i] > f->hi) ? (int32_t)bins + 1 : ret_cells[i];
+        int32_t cell = ((x[i] < f->lo) | (x[i] > f->hi)) ? (int32_t)bins + 1 : ret_cells[i];
 
         ret_cells[i] = x[i] != x[i] ? (int32_t)bins : cell;
     }

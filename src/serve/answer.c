@@ -145,8 +145,7 @@ struct buf *answer_begin(struct conn *c)
 void conn_answer(struct conn *c, int status, const char *content_type, str body)
 {
     AUTO(buf_done) struct buf copy = {0};
-    struct answer a = {.stream = TAKE(c->stream),
-                       .status = status,
+    struct answer a = {.status = status,
                        .content_type = content_type,
                        .request_id = http1_known(&c->req->fields, HTTP1_F_X_REQUEST_ID),
                        .keep_alive = c->req->keep_alive,
@@ -154,6 +153,7 @@ void conn_answer(struct conn *c, int status, const char *content_type, str body)
                        .coding = answer_coding(c),
                        .body = body};
 
+    a.stream = TAKE(c->stream);
     if (c->req->method == HTTP1_M_HEAD)
         a.coding = CODING_IDENTITY;
     c->more_head = STR_NULL;

@@ -159,7 +159,7 @@ RUNS_ON(on_loop) static void infer(struct grpc_stream *gs, const struct grpc_mes
     static const struct exchange_form form = {"grpc-stream", respond, write_message};
     struct conn *c = gs->conn;
     struct offload *before = c->away;
-    struct infer_pb_model model;
+    struct infer_pb_model model = {0};
     str message;
     struct err e;
     int rc;

@@ -125,17 +125,19 @@ str exchange_body(struct serve_loop *l, struct exchange *x, str body)
 void exchange_respond(struct exchange *x, int rc, const struct err *e, str body)
 {
     ROLE_ASSERT(on_loop);
+    struct answer a = {.status = rc ? code_http_status((enum code)rc) : 200,
+                       .content_type = x->content_type,
+                       .request_id = {x->id, x->id_bytes},
+                       .json_bytes = x->json_bytes,
+                       .keep_alive = x->keep_alive,
+                       .coding = x->coding,
+                       .body = body};
+
     (void)e;
     if (!x->conn)
         return;
-    conn_respond(x->conn, &(struct answer){.stream = TAKE(x->stream),
-                                           .status = rc ? code_http_status((enum code)rc) : 200,
-                                           .content_type = x->content_type,
-                                           .request_id = {x->id, x->id_bytes},
-                                           .json_bytes = x->json_bytes,
-                                           .keep_alive = x->keep_alive,
-                                           .coding = x->coding,
-                                           .body = body});
+    a.stream = TAKE(x->stream);
+    conn_respond(x->conn, &a);
 }
 
 void turn_drop(struct serve_loop *l, struct exchange *x)

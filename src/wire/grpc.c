@@ -231,7 +231,8 @@ size_t grpc_trailers(const struct err *e, char text[GRPC_TEXT_BYTES],
     struct buf b;
     size_t n;
 
-    _Static_assert(sizeof(e->msg) * 3 + NUM_TEXT_MAX <= GRPC_TEXT_BYTES, "any message fits");
+    _Static_assert(sizeof(((struct err *)0)->msg) * 3 + NUM_TEXT_MAX <= GRPC_TEXT_BYTES,
+                   "any message fits");
     n = num_i64_text(e ? (int64_t)e->code : CODE_OK, text);
     ret_fields[0] = (struct http1_header){S("grpc-status"), {text, n}};
     if (!e || e->code == CODE_OK)

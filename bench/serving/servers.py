@@ -71,21 +71,26 @@ SIGNATURE = {
                 "threshold": 0.5}}
 
 
-def weir(folder, port, *options):
+def weir(folder, port, *options, platform="onnxruntime_onnx"):
     """The gateway process on a plan with the one model: one loop, as the peers have one worker. Control
     is another process and does not stand in the way of a request; here somebody only hears the digests."""
     binary = program(os.environ.get("WEIR_BENCH_BIN", ROOT / "build/release/weir"))
-    project = folder / ("weir" + "".join(options))
+    project = folder / ("weir-" + platform + "".join(options))
     shutil.rmtree(project, ignore_errors=True)
     gw = gateway.Gateway(project)
     columns = [{"name": f"f{i}", "cells": CELLS} for i in range(FEATURES)]
     columns.append({"name": "probabilities_1", "cells": SCORE_CELLS})
     profile = gw.blob(gateway.canonical({"format": 1, "kind": "profile", "columns": columns}))
     model = gw.blob((folder / "gbm.onnx").read_bytes())
-    gw.plan(gateway.endpoint("gbm", [gateway.version(model, profile=profile)], SIGNATURE))
+    gw.plan(gateway.endpoint("gbm", [gateway.version(model, profile=profile, platform=platform)], SIGNATURE))
     return Server([binary, "gateway", "--project", str(project), "--listen", f"127.0.0.1:{port}",
                    "--loops", "1", "--log-level", "warn", *options],
                   control=None if options else gateway.Control(gw.state))
+
+
+def weir_trees(folder, port):
+    """The same model through the tree engine."""
+    return weir(folder, port, platform="weir_trees")
 
 
 def weir_bare(folder, port):
@@ -125,7 +130,7 @@ def mlserver(folder, port):
     return Server([python, str(Path(python).with_name("mlserver")), "start", str(place)])
 
 
-SERVERS = {"weir": weir, "weir-bare": weir_bare, "nginx": nginx, "fastapi": fastapi,
+SERVERS = {"weir": weir, "weir-trees": weir_trees, "weir-bare": weir_bare, "nginx": nginx, "fastapi": fastapi,
            "litserve": litserve, "mlserver": mlserver}
 
 

@@ -33,22 +33,21 @@
 #include <float.h>
 #include <math.h>
 
-enum link { LINK_IDENTITY, LINK_LOGIT, LINK_LOG };
 enum shape { SHAPE_BINARY, SHAPE_MULTI, SHAPE_REGRESSION };
 
 static const struct objective {
     str name;
-    enum link link; /* of base_score */
+    enum xgb_link link; /* of base_score */
     enum shape shape;
     str transform; /* post_transform of a classifier, operator behind a regressor, or "" */
 } objectives[] = {
-    {S_INIT("binary:logistic"), LINK_LOGIT, SHAPE_BINARY, S_INIT("LOGISTIC")},
-    {S_INIT("binary:logitraw"), LINK_IDENTITY, SHAPE_BINARY, S_INIT("NONE")},
-    {S_INIT("multi:softprob"), LINK_IDENTITY, SHAPE_MULTI, S_INIT("SOFTMAX")},
-    {S_INIT("multi:softmax"), LINK_IDENTITY, SHAPE_MULTI, S_INIT("SOFTMAX")},
-    {S_INIT("reg:squarederror"), LINK_IDENTITY, SHAPE_REGRESSION, S_INIT("")},
-    {S_INIT("reg:logistic"), LINK_LOGIT, SHAPE_REGRESSION, S_INIT("Sigmoid")},
-    {S_INIT("count:poisson"), LINK_LOG, SHAPE_REGRESSION, S_INIT("Exp")},
+    {S_INIT("binary:logistic"), XGB_LINK_LOGIT, SHAPE_BINARY, S_INIT("LOGISTIC")},
+    {S_INIT("binary:logitraw"), XGB_LINK_IDENTITY, SHAPE_BINARY, S_INIT("NONE")},
+    {S_INIT("multi:softprob"), XGB_LINK_IDENTITY, SHAPE_MULTI, S_INIT("SOFTMAX")},
+    {S_INIT("multi:softmax"), XGB_LINK_IDENTITY, SHAPE_MULTI, S_INIT("SOFTMAX")},
+    {S_INIT("reg:squarederror"), XGB_LINK_IDENTITY, SHAPE_REGRESSION, S_INIT("")},
+    {S_INIT("reg:logistic"), XGB_LINK_LOGIT, SHAPE_REGRESSION, S_INIT("Sigmoid")},
+    {S_INIT("count:poisson"), XGB_LINK_LOG, SHAPE_REGRESSION, S_INIT("Exp")},
 };
 
 /* The node's attributes, one entry per node or per leaf. */
@@ -101,26 +100,6 @@ static int objective_find(const struct xgb_model *m, const struct objective **re
                 "binary:logitraw, multi:softprob, multi:softmax, reg:squarederror, reg:logistic or "
                 "count:poisson",
                 STR_A(str_take(m->info.objective, 64)));
-}
-
-static int margin_of(float base_score, enum link link, float *ret_margin, struct err *e)
-{
-    float margin = base_score;
-
-    if (link == LINK_LOGIT) {
-        if (!(base_score > 0 && base_score < 1))
-            return FAIL(e, INVALID_ARGUMENT,
-                        "base_score is %g; a logistic objective needs it between 0 and 1",
-                        (double)base_score);
-        margin = -logf(1.0f / base_score - 1.0f);
-    } else if (link == LINK_LOG) {
-        margin = logf(base_score);
-    }
-    if (!isfinite(margin))
-        return FAIL(e, INVALID_ARGUMENT, "base_score %g has no place in this objective",
-                    (double)base_score);
-    *ret_margin = margin;
-    return 0;
 }
 
 static int columns_make(struct columns *c, uint64_t nodes, struct arena *a, struct err *e)
@@ -305,17 +284,17 @@ static void opset_write(struct buf *to, str domain, int64_t version)
 int xgb_onnx_convert(str model, struct arena *a, struct buf *to, struct xgb_model_info *info,
                      struct err *e)
 {
-    static const struct objective folded = {S_INIT("softmax of two"), LINK_IDENTITY, SHAPE_BINARY,
-                                            S_INIT("LOGISTIC")};
+    static const struct objective folded = {S_INIT("softmax of two"), XGB_LINK_IDENTITY,
+                                            SHAPE_BINARY, S_INIT("LOGISTIC")};
     const struct objective *o = NULL;
     struct columns c = {.fold = false};
     struct xgb_model m;
-    float margin = 0;
+    double margin = 0;
 
     TRY(xgb_model_read(model, a, &m, e));
     TRY(model_check(&m, e));
     TRY(objective_find(&m, &o, e));
-    TRY(margin_of(m.base_score, o->link, &margin, e));
+    TRY(xgb_margin(m.base_score, o->link, &margin, e));
     c.fold = o->shape == SHAPE_MULTI && m.info.classes == 2;
     if (c.fold)
         o = &folded, margin = 0;
@@ -329,7 +308,7 @@ int xgb_onnx_convert(str model, struct arena *a, struct buf *to, struct xgb_mode
     opset_write(to, S("ai.onnx.ml"), 3);
     pb_put_bytes(to, 2, S("weir"));
     pb_put_bytes(to, 3, S(WEIR_VERSION));
-    graph_write(to, &c, o, &m, margin, a);
+    graph_write(to, &c, o, &m, (float)margin, a);
     properties_write(to, &m);
     if (to->overflowed)
         return FAIL(e, RESOURCE_EXHAUSTED, "the ONNX model would be larger than %zu bytes",

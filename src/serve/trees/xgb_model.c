@@ -362,3 +362,23 @@ int xgb_model_read(str model, struct arena *a, struct xgb_model *ret_model, stru
     *ret_model = m;
     return 0;
 }
+
+int xgb_margin(float base_score, enum xgb_link link, double *ret_margin, struct err *e)
+{
+    float margin = base_score;
+
+    if (link == XGB_LINK_LOGIT) {
+        if (!(base_score > 0 && base_score < 1))
+            return FAIL(e, INVALID_ARGUMENT,
+                        "base_score is %g; a logistic objective needs it between 0 and 1",
+                        (double)base_score);
+        margin = -logf(1.0f / base_score - 1.0f);
+    } else if (link == XGB_LINK_LOG) {
+        margin = logf(base_score);
+    }
+    if (!isfinite(margin))
+        return FAIL(e, INVALID_ARGUMENT, "base_score %g has no place in this objective",
+                    (double)base_score);
+    *ret_margin = (double)margin;
+    return 0;
+}

@@ -46,5 +46,8 @@ struct xgb_model {
  * All memory is of the arena. */
 NODISCARD int xgb_model_read(str model, struct arena *a, struct xgb_model *ret_model,
                              struct err *e);
+/* How an objective turns the base score that a file says into the margin that trees add to. */
+enum xgb_link { XGB_LINK_IDENTITY, XGB_LINK_LOGIT, XGB_LINK_LOG };
+NODISCARD int xgb_margin(float base_score, enum xgb_link link, double *ret_margin, struct err *e);
 /* An object of JSON or UBJSON, by its first bytes. */
 bool xgb_model_is(str bytes);

@@ -19,35 +19,34 @@
 
 #include <math.h>
 
-enum link { LINK_IDENTITY, LINK_LOGIT, LINK_LOG };
 enum shape { SHAPE_VALUE, SHAPE_BINARY, SHAPE_MULTI };
 
 static const struct objective {
     str name;
-    enum link link; /* of base_score */
+    enum xgb_link link; /* of base_score */
     enum shape shape;
     enum trees_transform transform;
 } objectives[] = {
-    {S_INIT("binary:logistic"), LINK_LOGIT, SHAPE_BINARY, TREES_XGB_BINARY},
-    {S_INIT("binary:logitraw"), LINK_IDENTITY, SHAPE_BINARY, TREES_XGB_MARGINS},
-    {S_INIT("binary:hinge"), LINK_IDENTITY, SHAPE_BINARY, TREES_XGB_HINGE},
-    {S_INIT("multi:softprob"), LINK_IDENTITY, SHAPE_MULTI, TREES_XGB_SOFTMAX},
-    {S_INIT("multi:softmax"), LINK_IDENTITY, SHAPE_MULTI, TREES_XGB_SOFTMAX},
-    {S_INIT("reg:squarederror"), LINK_IDENTITY, SHAPE_VALUE, TREES_IDENTITY},
-    {S_INIT("reg:squaredlogerror"), LINK_IDENTITY, SHAPE_VALUE, TREES_IDENTITY},
-    {S_INIT("reg:absoluteerror"), LINK_IDENTITY, SHAPE_VALUE, TREES_IDENTITY},
-    {S_INIT("reg:pseudohubererror"), LINK_IDENTITY, SHAPE_VALUE, TREES_IDENTITY},
-    {S_INIT("reg:quantileerror"), LINK_IDENTITY, SHAPE_VALUE, TREES_IDENTITY},
-    {S_INIT("reg:linear"), LINK_IDENTITY, SHAPE_VALUE, TREES_IDENTITY},
-    {S_INIT("reg:logistic"), LINK_LOGIT, SHAPE_VALUE, TREES_XGB_SIGMOID},
-    {S_INIT("reg:gamma"), LINK_LOG, SHAPE_VALUE, TREES_XGB_EXP},
-    {S_INIT("reg:tweedie"), LINK_LOG, SHAPE_VALUE, TREES_XGB_EXP},
-    {S_INIT("count:poisson"), LINK_LOG, SHAPE_VALUE, TREES_XGB_EXP},
-    {S_INIT("survival:cox"), LINK_LOG, SHAPE_VALUE, TREES_XGB_EXP},
-    {S_INIT("survival:aft"), LINK_LOG, SHAPE_VALUE, TREES_XGB_EXP},
-    {S_INIT("rank:pairwise"), LINK_IDENTITY, SHAPE_VALUE, TREES_IDENTITY},
-    {S_INIT("rank:ndcg"), LINK_IDENTITY, SHAPE_VALUE, TREES_IDENTITY},
-    {S_INIT("rank:map"), LINK_IDENTITY, SHAPE_VALUE, TREES_IDENTITY},
+    {S_INIT("binary:logistic"), XGB_LINK_LOGIT, SHAPE_BINARY, TREES_XGB_BINARY},
+    {S_INIT("binary:logitraw"), XGB_LINK_IDENTITY, SHAPE_BINARY, TREES_XGB_MARGINS},
+    {S_INIT("binary:hinge"), XGB_LINK_IDENTITY, SHAPE_BINARY, TREES_XGB_HINGE},
+    {S_INIT("multi:softprob"), XGB_LINK_IDENTITY, SHAPE_MULTI, TREES_XGB_SOFTMAX},
+    {S_INIT("multi:softmax"), XGB_LINK_IDENTITY, SHAPE_MULTI, TREES_XGB_SOFTMAX},
+    {S_INIT("reg:squarederror"), XGB_LINK_IDENTITY, SHAPE_VALUE, TREES_IDENTITY},
+    {S_INIT("reg:squaredlogerror"), XGB_LINK_IDENTITY, SHAPE_VALUE, TREES_IDENTITY},
+    {S_INIT("reg:absoluteerror"), XGB_LINK_IDENTITY, SHAPE_VALUE, TREES_IDENTITY},
+    {S_INIT("reg:pseudohubererror"), XGB_LINK_IDENTITY, SHAPE_VALUE, TREES_IDENTITY},
+    {S_INIT("reg:quantileerror"), XGB_LINK_IDENTITY, SHAPE_VALUE, TREES_IDENTITY},
+    {S_INIT("reg:linear"), XGB_LINK_IDENTITY, SHAPE_VALUE, TREES_IDENTITY},
+    {S_INIT("reg:logistic"), XGB_LINK_LOGIT, SHAPE_VALUE, TREES_XGB_SIGMOID},
+    {S_INIT("reg:gamma"), XGB_LINK_LOG, SHAPE_VALUE, TREES_XGB_EXP},
+    {S_INIT("reg:tweedie"), XGB_LINK_LOG, SHAPE_VALUE, TREES_XGB_EXP},
+    {S_INIT("count:poisson"), XGB_LINK_LOG, SHAPE_VALUE, TREES_XGB_EXP},
+    {S_INIT("survival:cox"), XGB_LINK_LOG, SHAPE_VALUE, TREES_XGB_EXP},
+    {S_INIT("survival:aft"), XGB_LINK_LOG, SHAPE_VALUE, TREES_XGB_EXP},
+    {S_INIT("rank:pairwise"), XGB_LINK_IDENTITY, SHAPE_VALUE, TREES_IDENTITY},
+    {S_INIT("rank:ndcg"), XGB_LINK_IDENTITY, SHAPE_VALUE, TREES_IDENTITY},
+    {S_INIT("rank:map"), XGB_LINK_IDENTITY, SHAPE_VALUE, TREES_IDENTITY},
 };
 
 static int objective_find(const struct xgb_model *x, const struct objective **ret_objective,
@@ -75,26 +74,6 @@ static int objective_find(const struct xgb_model *x, const struct objective **re
                 "; those of classification, regression, ranking and survival are",
                 STR_A(str_take(x->info.objective, 64)), near.n ? ", did you mean " : "",
                 STR_A(near));
-}
-
-static int margin_of(float base_score, enum link link, double *ret_margin, struct err *e)
-{
-    float margin = base_score;
-
-    if (link == LINK_LOGIT) {
-        if (!(base_score > 0 && base_score < 1))
-            return FAIL(e, INVALID_ARGUMENT,
-                        "base_score is %g; a logistic objective needs it between 0 and 1",
-                        (double)base_score);
-        margin = -logf(1.0f / base_score - 1.0f);
-    } else if (link == LINK_LOG) {
-        margin = logf(base_score);
-    }
-    if (!isfinite(margin))
-        return FAIL(e, INVALID_ARGUMENT, "base_score %g has no place in this objective",
-                    (double)base_score);
-    *ret_margin = (double)margin;
-    return 0;
 }
 
 /* The categories of a node as a set of the model. */
@@ -221,7 +200,7 @@ int trees_xgboost_read(str bytes, struct arena *a, struct trees_model *m, struct
     if (!m->base)
         return trees_no_memory(e);
     for (uint32_t i = 0; i < m->groups; i++)
-        TRY(margin_of(x.base_scores[i], o->link, &m->base[i], e));
+        TRY(xgb_margin(x.base_scores[i], o->link, &m->base[i], e));
     m->transform = o->transform;
     if (o->shape == SHAPE_VALUE)
         m->outputs = m->groups;

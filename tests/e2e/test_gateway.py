@@ -634,6 +634,34 @@ def test_overload_is_shed_at_once_and_goodput_stays(gateway):
 
 
 
+
+def test_the_openapi_document_fits_what_is_said(gateway):
+    gw = gateway()
+    gw.plan(linear_endpoint(gw))
+    gw.start()
+    document = gw.json("GET", "/v1/openapi/m")
+    assert document["openapi"] == "3.1.0"
+    assert set(document["paths"]) == {"/v1/predict/m", "/v2/models/m/infer"}
+    schemas = document["components"]["schemas"]
+
+    def resolve(schema):
+        if "$ref" in schema:
+            return resolve(schemas[schema["$ref"].removeprefix("#/components/schemas/")])
+        members = {name: resolve(v) for name, v in schema.get("properties", {}).items()}
+        return {**schema, "properties": members}
+
+    bodies = {"/v1/predict/m": {"features": {"f0": 1, "f1": 2}}, "/v2/models/m/infer": infer_body([[1, 2]])}
+    for path, entry in document["paths"].items():
+        request = resolve(entry["post"]["requestBody"]["content"]["application/json"]["schema"])
+        answer = resolve(entry["post"]["responses"]["200"]["content"]["application/json"]["schema"])
+        got = gw.json("POST", path, bodies[path])
+        assert set(request["required"]) <= set(bodies[path]) <= set(request["properties"])
+        assert set(answer["required"]) <= set(got) <= set(answer["properties"]), path
+    assert schemas["Row"]["required"] and not schemas["Row"]["additionalProperties"]
+    assert gw.request("GET", "/v1/openapi/none")[0] == 404
+
+
+
 # --- Content codings ---------------------------------------------------------------------------------
 
 

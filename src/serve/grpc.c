@@ -463,7 +463,7 @@ int grpc_admit(struct conn *c, enum permission permission, str endpoint, struct 
 RUNS_ON(on_loop) static NODISCARD int route(struct conn *c, str body, struct err *e)
 {
     struct infer_pb_model m = {0};
-    str message;
+    str message = STR_NULL;
 
     for (size_t i = 0; i < ARRAY_LEN(calls); i++)
         if (str_eq(calls[i].method, c->call->method) &&

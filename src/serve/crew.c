@@ -205,8 +205,10 @@ static bool take_batch(struct worker *w)
     while (!first) {
         while (sem_wait(&w->crew->filled) && errno == EINTR)
             ;
-        if (__atomic_load_n(&w->crew->stopping, __ATOMIC_ACQUIRE))
+        if (__atomic_load_n(&w->crew->stopping, __ATOMIC_ACQUIRE)) {
+            sem_post(&w->crew->filled); /* a gathering worker may have taken another's count */
             return false;
+        }
         first = next_wanted(w, time_mono_ns());
     }
     add(w, first);
@@ -408,10 +410,12 @@ static void end_workers(struct crew *c)
     for (uint32_t i = 0; i < c->worker_count; i++)
         sem_post(&c->filled);
     for (uint32_t i = 0; i < c->worker_count; i++)
-        while (!thread_join_for(&c->workers[i].thread, TELL_NS))
+        while (!thread_join_for(&c->workers[i].thread, TELL_NS)) {
+            sem_post(&c->filled); /* another may have taken the count that was meant for it */
             for (uint32_t k = 0; k < c->worker_count; k++)
                 if (__atomic_load_n(&c->workers[k].run_deadline_ns, __ATOMIC_ACQUIRE))
                     runtime_cancel(c->workers[k].slot);
+        }
 }
 
 void crew_stop(struct crew *c)

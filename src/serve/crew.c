@@ -108,7 +108,6 @@ static struct crew_job *queue_take(struct crew *c)
 
 bool crew_submit(struct crew *c, struct crew_job *j)
 {
-    j->queued_ns = time_mono_ns();
     j->abandoned = 0;
     j->rc = 0;
     j->outputs = NULL;
@@ -205,10 +204,8 @@ static bool take_batch(struct worker *w)
     while (!first) {
         while (sem_wait(&w->crew->filled) && errno == EINTR)
             ;
-        if (__atomic_load_n(&w->crew->stopping, __ATOMIC_ACQUIRE)) {
-            sem_post(&w->crew->filled); /* a gathering worker may have taken another's count */
+        if (__atomic_load_n(&w->crew->stopping, __ATOMIC_ACQUIRE))
             return false;
-        }
         first = next_wanted(w, time_mono_ns());
     }
     add(w, first);

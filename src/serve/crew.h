@@ -28,8 +28,8 @@ struct crew_job {
     uint32_t abandoned;          /* atomic: nobody waits for it, it need not be run */
     int rc;                      /* 0, or the code of e */
     struct err e;
-    int64_t queued_ns, begun_ns, ended_ns; /* monotonic; the run it was part of */
-    uint32_t batch_rows;                   /* rows of that run, in its first job; 0 in the others */
+    int64_t begun_ns, ended_ns; /* monotonic; the run it was part of */
+    uint32_t batch_rows;        /* rows of that run, in its first job; 0 in the others */
 };
 
 struct crew;

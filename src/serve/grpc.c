@@ -10,7 +10,6 @@
 
 #include "base/mem.h"
 
-#define MESSAGE_BYTES_MAX ((size_t)256 << 20) /* unfolded; the body was bounded before */
 #define VERSIONS_MAX PLAN_VERSIONS_MAX
 
 #define OIP "inference.GRPCInferenceService"
@@ -115,8 +114,6 @@ static NODISCARD int write_infer(struct serve_loop *l, struct exchange *x,
     size_t began = grpc_message_begin(body);
 
     (void)l;
-    if (!request->id.p)
-        request->id = (str){x->id, x->id_bytes};
     TRY(infer_pb_response_write(body, &x->version->response_pb, request, outputs, STR_NULL, e));
     return grpc_message_end(body, began, e);
 }
@@ -430,7 +427,7 @@ static NODISCARD int only_message(struct conn *c, str body, str *ret_message, st
     struct grpc_message m;
     size_t used;
 
-    if (grpc_message_next(body, MESSAGE_BYTES_MAX, &m, &used, e) == GRPC_BROKEN)
+    if (grpc_message_next(body, GRPC_REQUEST_BYTES_MAX, &m, &used, e) == GRPC_BROKEN)
         return (int)e->code;
     if (!body.n || used != body.n)
         return FAIL(e, INVALID_ARGUMENT, "the call has to hold one whole message");
@@ -442,9 +439,10 @@ int grpc_unfold(struct conn *c, const struct grpc_message *m, str *ret_message, 
     struct serve_loop *l = c->l;
 
     c->unfolded = m->compressed;
-    TRY(grpc_message_read(m->compressed ? loop_coder(l) : NULL, c->call, m,
-                          MIN(MESSAGE_BYTES_MAX, (size_t)gateway_config(l->gw)->body_bytes_max),
-                          &l->unfolded, ret_message, e));
+    TRY(grpc_message_read(
+        m->compressed ? loop_coder(l) : NULL, c->call, m,
+        MIN(GRPC_REQUEST_BYTES_MAX, (size_t)gateway_config(l->gw)->body_bytes_max), &l->unfolded,
+        ret_message, e));
     if (m->compressed)
         *ret_message = arena_dup(&l->turn, *ret_message);
     return 0;

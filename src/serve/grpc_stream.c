@@ -14,8 +14,6 @@
 
 #include "base/mem.h"
 
-#define MESSAGE_BYTES_MAX ((size_t)256 << 20)
-
 struct grpc_stream {
     struct stream_owner owner;
     struct conn *conn;
@@ -126,8 +124,6 @@ static NODISCARD int write_message(struct serve_loop *l, struct exchange *x,
     size_t began = grpc_message_begin(body), opened;
 
     (void)l;
-    if (!request->id.p)
-        request->id = (str){x->id, x->id_bytes};
     opened = infer_pb_stream_open(body);
     TRY(infer_pb_response_write(body, &x->version->response_pb, request, outputs, STR_NULL, e));
     infer_pb_stream_close(body, opened);
@@ -194,27 +190,23 @@ RUNS_ON(on_loop) static void go_on(struct grpc_stream *gs)
     enum grpc_step step = GRPC_MORE;
     struct err e;
     size_t used;
+    bool failed;
 
     while (gs->st && !gs->in_crew &&
-           (step = grpc_message_next(gs->st->req.body, MESSAGE_BYTES_MAX, &m, &used, &e)) ==
+           (step = grpc_message_next(gs->st->req.body, GRPC_REQUEST_BYTES_MAX, &m, &used, &e)) ==
                GRPC_MESSAGE) {
         infer(gs, &m);
         if (gs->st)
             http2_stream_consume(gs->st, used);
     }
-    if (!gs->st || gs->in_crew)
+    if (!gs->st || gs->in_crew || (step != GRPC_BROKEN && !gs->st->complete))
         return;
-    if (step == GRPC_BROKEN || (gs->st->complete && gs->st->req.body.n)) {
-        if (step != GRPC_BROKEN)
-            (void)FAIL(&e, INVALID_ARGUMENT, "the call ended within a message");
-        if (gs->conn->pending)
-            turn_flush(gs->conn->l);
-        finish(gs, &e);
-    } else if (gs->st->complete) {
-        if (gs->conn->pending)
-            turn_flush(gs->conn->l);
-        finish(gs, NULL);
-    }
+    failed = step == GRPC_BROKEN || gs->st->req.body.n;
+    if (failed && step != GRPC_BROKEN)
+        (void)FAIL(&e, INVALID_ARGUMENT, "the call ended within a message");
+    if (gs->conn->pending) /* the answers of its messages come first */
+        turn_flush(gs->conn->l);
+    finish(gs, failed ? &e : NULL);
 }
 
 void grpc_streams_go_on(struct conn *c)

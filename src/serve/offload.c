@@ -158,8 +158,7 @@ static NODISCARD int admit(const struct serve_loop *l, const struct exchange *x,
     int64_t now_ns = MAX(l->now_ns, l->ran_ns);
 
     if (__atomic_load_n(&x->ep->away, __ATOMIC_RELAXED) >= x->ep->plan.inflight_max)
-        return FAIL(e, UNAVAILABLE, "endpoint '" STR_F "' is overloaded: its queue of %u is full",
-                    STR_A(x->ep->plan.name), x->ep->plan.inflight_max);
+        return exchange_queue_full(x, e);
     if (now_ns + crew_wait_ns(x->version->model->crew) > x->deadline_ns)
         return exchange_overload(x, e);
     return 0;
@@ -212,10 +211,13 @@ static struct exchange_times times(const struct offload *off, int64_t now_ns)
                                    (uint64_t)(compute_ns / NS_PER_US)};
 }
 
-static NODISCARD int too_late(const struct exchange *x, struct err *e)
+/* The answer goes out, or nowhere when the client has left meanwhile. */
+RUNS_ON(on_loop) static void meet_client(struct offload *off)
 {
-    return FAIL(e, DEADLINE_EXCEEDED, "the deadline of %lld ms passed before the answer was ready",
-                (long long)((x->deadline_ns - x->arrival_ns) / NS_PER_MS));
+    if (off->conn->gone)
+        off->x.conn = NULL;
+    else
+        conn_touch(off->conn);
 }
 
 /* First at the deadline: the answer goes without the model. Then when its worker seems stuck. */
@@ -236,11 +238,8 @@ static void on_late(struct loop *loop, struct loop_timer *t)
     }
     crew_abandon(crew, &off->job);
     crew_watch(crew, now_ns);
-    if (off->conn->gone)
-        x->conn = NULL;
-    else
-        conn_touch(off->conn);
-    exchange_answer(off->l, x, too_late(x, &e), &e, NULL, NULL, &took);
+    meet_client(off);
+    exchange_answer(off->l, x, exchange_too_late(x, &e), &e, NULL, NULL, &took);
     x->conn = NULL;
     loop_timer_set(loop, &off->late, now_ns + STUCK_NS);
 }
@@ -253,11 +252,8 @@ RUNS_ON(on_loop) static void answer(struct serve_loop *l, struct offload *off)
     int rc = j->rc;
 
     if (!rc && j->ended_ns > x->deadline_ns)
-        rc = too_late(x, &j->e);
-    if (off->conn->gone)
-        x->conn = NULL;
-    else
-        conn_touch(off->conn);
+        rc = exchange_too_late(x, &j->e);
+    meet_client(off);
     exchange_answer(l, x, rc, &j->e, j->inputs, rc ? NULL : j->outputs, &t);
 }
 

@@ -16,8 +16,6 @@ static NODISCARD int write_infer(struct serve_loop *l, struct exchange *x,
     struct infer_request *request = x->form_state;
 
     (void)l;
-    if (!request->id.p)
-        request->id = (str){x->id, x->id_bytes};
     TRY(infer_response_write(body, &x->version->response, request, outputs, STR_NULL,
                              INFER_NONFINITE_NULL, &x->json_bytes, e));
     if (request->any_binary)
@@ -113,6 +111,8 @@ int oip_exchange(struct conn *c, struct served_endpoint *ep, struct served_versi
         rc = FAIL(e, INVALID_ARGUMENT, "the request has no rows");
     if (!rc) {
         exchange_identify(c, x, request->id, STR_NULL);
+        if (!request->id.p) /* the answer says what it was given */
+            request->id = (str){x->id, x->id_bytes};
         apply_timeout(x, request->parameters);
         if (form->timeout_ns >= 0)
             x->deadline_ns = MIN(x->deadline_ns, x->arrival_ns + form->timeout_ns);

@@ -213,7 +213,9 @@ void exchange_respond(struct exchange *x, int rc, const struct err *e, str body)
 str exchange_body(struct serve_loop *l, struct exchange *x, str body);
 /* The version that answers: the one named, or by weight and key. */
 struct served_version *exchange_route(struct serve_loop *l, const struct exchange *x, str key);
-NODISCARD int exchange_overload(const struct exchange *x, struct err *e); /* UNAVAILABLE */
+NODISCARD int exchange_overload(const struct exchange *x, struct err *e);   /* UNAVAILABLE */
+NODISCARD int exchange_queue_full(const struct exchange *x, struct err *e); /* UNAVAILABLE */
+NODISCARD int exchange_too_late(const struct exchange *x, struct err *e);   /* DEADLINE_EXCEEDED */
 
 /* --- offload.c: exchanges that run in crews -----------------------------------------------------
  */
@@ -282,6 +284,9 @@ struct served_endpoint *oip_find(struct conn *c, const struct route_match *m,
 
 /* --- grpc.c: calls; grpc_stream.c: calls that stream --------------------------------------------
  */
+
+/* A message, unfolded; the body was bounded before. */
+#define GRPC_REQUEST_BYTES_MAX ((size_t)256 << 20)
 
 void grpc_route(struct conn *c, str body) RUNS_ON(on_loop); /* of a call whose body is complete */
 void grpc_answer_error(struct conn *c, const struct err *e) RUNS_ON(on_loop);

@@ -190,6 +190,18 @@ int exchange_overload(const struct exchange *x, struct err *e)
                 STR_A(x->ep->plan.name));
 }
 
+int exchange_queue_full(const struct exchange *x, struct err *e)
+{
+    return FAIL(e, UNAVAILABLE, "endpoint '" STR_F "' is overloaded: its queue of %u is full",
+                STR_A(x->ep->plan.name), x->ep->plan.inflight_max);
+}
+
+int exchange_too_late(const struct exchange *x, struct err *e)
+{
+    return FAIL(e, DEADLINE_EXCEEDED, "the deadline of %lld ms passed before the answer was ready",
+                (long long)((x->deadline_ns - x->arrival_ns) / NS_PER_MS));
+}
+
 static NODISCARD int admit(const struct serve_loop *l, const struct exchange *x, struct err *e)
 {
     uint32_t inflight = 0;
@@ -201,8 +213,7 @@ static NODISCARD int admit(const struct serve_loop *l, const struct exchange *x,
     for (uint32_t i = 0; i < l->exchange_count; i++)
         inflight += l->exchanges[i].ep == x->ep;
     if (inflight > x->ep->plan.inflight_max)
-        return FAIL(e, UNAVAILABLE, "endpoint '" STR_F "' is overloaded: its queue of %u is full",
-                    STR_A(x->ep->plan.name), x->ep->plan.inflight_max);
+        return exchange_queue_full(x, e);
     return 0;
 }
 
@@ -333,9 +344,7 @@ static NODISCARD int exchange_run(struct serve_loop *l, struct exchange *x, stru
                         STR_A(x->ep->plan.name));
     }
     if (l->ran_ns > x->deadline_ns)
-        return FAIL(e, DEADLINE_EXCEEDED,
-                    "the deadline of %lld ms passed before the answer was ready",
-                    (long long)((x->deadline_ns - x->arrival_ns) / NS_PER_MS));
+        return exchange_too_late(x, e);
     return 0;
 }
 

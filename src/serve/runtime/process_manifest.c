@@ -12,23 +12,9 @@
 
 static const struct setting settings[] = {
 #define COUNT(section, name, field, least, most, value, unit, help) \
-    {section,                                                       \
-     name,                                                          \
-     offsetof(struct process_manifest, field),                      \
-     sizeof(((struct process_manifest *)0)->field),                 \
-     least,                                                         \
-     most,                                                          \
-     value,                                                         \
-     unit},
+    SETTING(struct process_manifest, section, name, field, least, most, value, unit),
 #define SPAN(section, name, field, least, most, value, help) \
-    {section,                                                \
-     name,                                                   \
-     offsetof(struct process_manifest, field),               \
-     sizeof(((struct process_manifest *)0)->field),          \
-     least,                                                  \
-     most,                                                   \
-     value,                                                  \
-     0},
+    SETTING(struct process_manifest, section, name, field, least, most, value, 0),
 #include "serve/runtime/process_fields.def"
 #undef COUNT
 #undef SPAN

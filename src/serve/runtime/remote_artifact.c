@@ -10,23 +10,9 @@
 
 static const struct setting settings[] = {
 #define COUNT(section, name, field, least, most, value, unit, help) \
-    {section,                                                       \
-     name,                                                          \
-     offsetof(struct remote_config, field),                         \
-     sizeof(((struct remote_config *)0)->field),                    \
-     least,                                                         \
-     most,                                                          \
-     value,                                                         \
-     unit},
+    SETTING(struct remote_config, section, name, field, least, most, value, unit),
 #define SPAN(section, name, field, least, most, value, help) \
-    {section,                                                \
-     name,                                                   \
-     offsetof(struct remote_config, field),                  \
-     sizeof(((struct remote_config *)0)->field),             \
-     least,                                                  \
-     most,                                                   \
-     value,                                                  \
-     0},
+    SETTING(struct remote_config, section, name, field, least, most, value, 0),
 #include "serve/runtime/remote_fields.def"
 #undef COUNT
 #undef SPAN

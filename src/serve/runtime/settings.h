@@ -19,6 +19,12 @@ struct setting {
 
 #define SETTINGS_MAX 64
 
+/* A row of the table, for the member `field` of `type`. */
+#define SETTING(type, section, name, field, least, most, value, unit)                              \
+    {                                                                                              \
+        section, name, offsetof(type, field), sizeof(((type *)0)->field), least, most, value, unit \
+    }
+
 /* Every member of the object has one of these names. INVALID_ARGUMENT. */
 NODISCARD int settings_names(const struct json *object, const str *names, size_t n, struct err *e);
 /* Sets the fields of *to. Sections may only hold what the table names. INVALID_ARGUMENT. */

@@ -8,8 +8,8 @@
  * What a stream's owner points to tells who works for it: an exchange of the turn, an offload, or a
  * call that streams messages. A stream without one is let go of when its peer resets it.
  *
- * Request bodies stay valid until the next http2_receive(), which a connection with requests in the
- * turn puts off; what goes to a crew has been copied.
+ * The body of a whole request stays valid until its stream is let go of, in a crew too. That of a
+ * call that streams only until the next http2_receive(): its messages are copied for a crew.
  */
 #include "serve/priv.h"
 
@@ -49,11 +49,10 @@ RUNS_ON(on_loop) static void request(struct conn *c, struct http2_stream *st)
 }
 
 /* The peer wants no answer any more. */
-RUNS_ON(on_loop) static void closed(struct conn *c, struct http2_stream *st)
+RUNS_ON(on_loop) static void closed(struct http2_stream *st)
 {
     struct stream_owner *owner = st->owner;
 
-    (void)c;
     if (owner)
         owner->closed(owner);
     else
@@ -81,7 +80,7 @@ static void take(struct conn *c, enum http2_event event, struct http2_stream *st
         http2_stream_release(st);
         break;
     case HTTP2_CLOSED:
-        closed(c, st);
+        closed(st);
         break;
     default:
         break;

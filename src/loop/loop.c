@@ -3,9 +3,10 @@
  * The turn of a loop.
  *
  * Sleeping and waking. A sender that finds `asleep` set clears it and writes the eventfd; otherwise
- * it makes no system call. The loop sets `asleep` and then looks at its mailboxes and `stopping`
- * once more; the sender first publishes its mail and then looks at `asleep`. Both sides use
- * sequentially consistent operations, so at least one of them sees the other: no wake-up is lost.
+ * it makes no system call. The loop sets `asleep` and then looks at its mailboxes and `woken` once
+ * more; the sender first publishes its mail, and a bare loop_wake() sets `woken`, and then looks at
+ * `asleep`. Both sides use sequentially consistent operations, so at least one of them sees the
+ * other: no wake-up is lost.
  * The eventfd is watched edge-triggered: each write is a new edge, so it is never read, and its
  * 64-bit counter does not fill up in the life of a machine.
  *
@@ -93,6 +94,7 @@ void loop_wake(struct loop *l)
 {
     uint64_t one = 1;
 
+    atomic_store(&l->woken, true); /* for a loop that is about to sleep */
     if (atomic_load(&l->asleep) && atomic_exchange(&l->asleep, false)) {
         int saved = errno; /* may be called from a signal handler */
 
@@ -275,7 +277,7 @@ static int64_t sleep_ns(struct loop *l, int64_t timeout_ns, int64_t now_ns)
     if (timeout_ns == 0)
         return 0;
     atomic_store(&l->asleep, true);
-    bool awake = atomic_load(&l->stopping);
+    bool awake = atomic_exchange(&l->woken, false);
     for (struct mailbox *mb = l->mailboxes; mb && !awake; mb = mb->next)
         awake = mailbox_has_mail(mb);
     if (awake) {

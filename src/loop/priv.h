@@ -31,7 +31,7 @@ struct loop {
     struct loop_stats stats;
     bool no_pwait2;                        /* the kernel has no epoll_pwait2 */
     _Alignas(64) _Atomic(uintptr_t) owner; /* token of the thread that runs the loop; 0 = none */
-    _Alignas(64) atomic_bool asleep, stopping; /* written by other threads */
+    _Alignas(64) atomic_bool asleep, woken, stopping; /* written by other threads */
 };
 
 void loop_timers_fire(struct loop *l);

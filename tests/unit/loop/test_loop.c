@@ -356,6 +356,28 @@ static void another_thread_stops_a_sleeping_loop(void)
     }
 }
 
+static void wake_once(struct loop *l, struct loop_hook *h)
+{
+    loop_hook_remove(l, h);
+    loop_wake(l);
+}
+
+/* A wake that comes between the last hook and the sleep carries no mail that could tell of it. */
+static void a_wake_before_the_sleep_is_not_lost(void)
+{
+    AUTO(loop_freep) struct loop *l = NULL;
+    struct loop_hook hook = {.fn = wake_once};
+    int64_t began_ns;
+    struct err e;
+
+    NEED_OK(loop_new(&l, &e), &e);
+    loop_on_turn_end(l, &hook);
+    loop_turn(l, 0);
+    began_ns = time_mono_ns();
+    loop_turn(l, 60 * NS_PER_S);
+    CHECK(time_mono_ns() - began_ns < 30 * NS_PER_S);
+}
+
 static void on_signal(struct loop *l, struct loop_signals *s, int signo)
 {
     (void)s;
@@ -387,4 +409,4 @@ RUN_TESTS(T(timers_match_a_naive_table), T(a_timer_may_cancel_another_and_rearm_
           T(a_timer_wakes_the_loop_in_time), T(a_removed_watcher_gets_no_event_of_the_same_turn),
           T(edges_and_levels), T(many_descriptors), T(hooks_run_in_order_and_may_be_removed),
           T(tasks_run_once_in_the_next_turn), T(another_thread_stops_a_sleeping_loop),
-          T(signals_arrive_on_the_loop))
+          T(a_wake_before_the_sleep_is_not_lost), T(signals_arrive_on_the_loop))

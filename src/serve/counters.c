@@ -14,6 +14,10 @@ static const struct {
     {250000, "0.25"}, {500000, "0.5"},  {1000000, "1"},   {5000000, "5"},  {UINT64_MAX, "+Inf"},
 };
 
+/* Powers of two: a batch grows by doubling load, not by tens. */
+static const uint64_t batch_buckets[COUNTERS_BATCH_BUCKETS] = {1,  2,   4,   8,   16,   32,
+                                                               64, 128, 256, 512, 1024, UINT64_MAX};
+
 static const char *const end_labels[END_COUNT] = {
 #define REQUEST_END(name, label, help) label,
 #include "serve/ends.def"
@@ -88,6 +92,16 @@ void counters_request(struct counters *c, enum request_end end, uint64_t rows, u
     observe(c, PART_QUEUE, total_us - MIN(compute_us, total_us));
 }
 
+void counters_batch(struct counters *c, uint64_t rows)
+{
+    uint32_t b = 0;
+
+    while (rows > batch_buckets[b])
+        b++;
+    counter_add(&c->batches.rows_sum, rows);
+    counter_add(&c->batches.buckets[b], 1);
+}
+
 uint64_t counters_failed(const struct counters *c)
 {
     uint64_t n = 0;
@@ -102,13 +116,17 @@ void counters_sum(const struct counter_series *s, struct counters *total)
     const size_t words = sizeof(struct counters) / sizeof(uint64_t);
     uint64_t *to = (uint64_t *)total;
 
+    uint64_t last_ms = 0;
+
     memset(total, 0, sizeof(*total));
     for (uint32_t loop = 0; loop < s->loops; loop++) {
         const uint64_t *from = (const uint64_t *)&s->rows[loop];
 
         for (size_t i = 0; i < words; i++)
             to[i] += __atomic_load_n(&from[i], __ATOMIC_RELAXED);
+        last_ms = MAX(last_ms, __atomic_load_n(&s->rows[loop].last_ms, __ATOMIC_RELAXED));
     }
+    total->last_ms = last_ms; /* a time, no count */
 }
 
 /* Label values hold names only (str_is_name), so nothing needs an escape. */
@@ -153,6 +171,28 @@ static void write_histogram(struct buf *to, const struct counter_series *s,
     buf_printf(to, "} %llu\n", (unsigned long long)cumulative);
 }
 
+static void write_batches(struct buf *to, const struct counter_series *s, const struct counters *c)
+{
+    uint64_t cumulative = 0;
+
+    for (uint32_t b = 0; b < COUNTERS_BATCH_BUCKETS; b++) {
+        cumulative += c->batches.buckets[b];
+        buf_add_str(to, S("weir_batch_rows_bucket"));
+        write_labels(to, s);
+        if (batch_buckets[b] == UINT64_MAX)
+            buf_add_str(to, S(",le=\"+Inf\"}"));
+        else
+            buf_printf(to, ",le=\"%llu\"}", (unsigned long long)batch_buckets[b]);
+        buf_printf(to, " %llu\n", (unsigned long long)cumulative);
+    }
+    buf_add_str(to, S("weir_batch_rows_sum"));
+    write_labels(to, s);
+    buf_printf(to, "} %llu\n", (unsigned long long)c->batches.rows_sum);
+    buf_add_str(to, S("weir_batch_rows_count"));
+    write_labels(to, s);
+    buf_printf(to, "} %llu\n", (unsigned long long)cumulative);
+}
+
 static void write_counter(struct buf *to, const char *name, const struct counter_series *s,
                           uint64_t v)
 {
@@ -193,5 +233,10 @@ void counters_write_metrics(struct buf *to)
             counters_sum(series[i], &c);
             write_histogram(to, series[i], &c, (enum request_part)part);
         }
+    }
+    write_head(to, "weir_batch_rows", "histogram", "Rows of the runs of a model.");
+    for (uint32_t i = 0; i < n; i++) {
+        counters_sum(series[i], &c);
+        write_batches(to, series[i], &c);
     }
 }

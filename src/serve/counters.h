@@ -12,6 +12,7 @@
 #define COUNTERS_LOOPS_MAX 64
 #define COUNTERS_SERIES_MAX 65536
 #define COUNTERS_BUCKETS 15 /* the last is +Inf */
+#define COUNTERS_BATCH_BUCKETS 12
 
 /* What can become of a request: REQUEST(name, label, HTTP status). */
 enum request_end {
@@ -36,8 +37,12 @@ struct counters {
         uint64_t us_sum;
         uint64_t buckets[COUNTERS_BUCKETS]; /* not cumulative */
     } parts[PART_COUNT];
-    uint64_t last_ms;        /* wall clock of the last one that ran */
-    uint64_t shadow_skipped; /* copies that found the shadow queue full */
+    struct {
+        uint64_t rows_sum;
+        uint64_t buckets[COUNTERS_BATCH_BUCKETS]; /* not cumulative */
+    } batches;                                    /* runs, by their rows */
+    uint64_t last_ms;                             /* wall clock of the last one that ran */
+    uint64_t shadow_skipped;                      /* copies that found the shadow queue full */
 };
 
 struct counter_series {
@@ -63,6 +68,8 @@ static inline void counter_set(uint64_t *counter, uint64_t v)
  * owns the row. */
 void counters_request(struct counters *c, enum request_end end, uint64_t rows, uint64_t total_us,
                       uint64_t compute_us);
+/* Counts one run of so many rows, whatever became of it. */
+void counters_batch(struct counters *c, uint64_t rows);
 uint64_t counters_failed(const struct counters *c); /* that ended in any way but well */
 /* The numbers of all loops together. */
 void counters_sum(const struct counter_series *s, struct counters *ret_total);

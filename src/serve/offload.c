@@ -268,6 +268,7 @@ void offload_returned(struct loop *loop, struct mailbox *mb, struct mail *m)
     if (off->job.batch_rows) {
         counter_add(&l->counters.batches, 1);
         counter_add(&l->counters.batched_rows, off->job.batch_rows);
+        counters_batch(&off->x.version->counters->rows[l->index], off->job.batch_rows);
     }
     if (!answered)
         answer(l, off);

@@ -398,6 +398,11 @@ uint64_t record_exchange(struct record_ring *ring, const struct exchange *x, enu
 /* Of the models that run in processes or on remote servers; nothing where there are none. */
 void elsewhere_write_metrics(struct buf *to, const struct served_plan *plan);
 
+/* --- capacity.c: queues and limits -------------------------------------------------------------
+ */
+
+void capacity_write_metrics(struct buf *to, const struct served_plan *plan);
+
 /* --- shadow.c --------------------------------------------------------------------------------- */
 
 struct shadow;

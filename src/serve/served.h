@@ -30,12 +30,13 @@
 /* One loop's place at a model: requests of a turn gather their rows in the slot, one run answers
  * all. Only the owning loop touches it, but for run_deadline_ns, which the watchdog reads. */
 struct lane {
-    struct runtime_slot *slot; /* owned */
-    uint32_t rows;             /* gathered in this turn */
-    bool failed;               /* the joint run failed: requests are run one by one */
-    uint64_t row_cost_ns;      /* moving average of a row's share of a run */
-    int64_t run_ns;            /* how long the last run took */
-    int64_t run_deadline_ns;   /* atomic; 0 when nothing runs */
+    struct runtime_slot *slot;       /* owned */
+    uint32_t rows;                   /* gathered in this turn */
+    struct counter_series *counters; /* of the version that gathered first: it counts the run */
+    bool failed;                     /* the joint run failed: requests are run one by one */
+    uint64_t row_cost_ns;            /* moving average of a row's share of a run */
+    int64_t run_ns;                  /* how long the last run took */
+    int64_t run_deadline_ns;         /* atomic; 0 when nothing runs */
 };
 
 struct served_model {

@@ -94,6 +94,7 @@ void metrics_get(struct conn *c, const struct route_match *m, str body)
         write_sample(to, loop_metrics[i].name, loop_metrics[i].type, loop_metrics[i].help,
                      gateway_loop_sum(gw, loop_metrics[i].at));
     counters_write_metrics(to);
+    capacity_write_metrics(to, c->l->plan);
     elsewhere_write_metrics(to, c->l->plan);
     guard_write_metrics(gateway_guard(gw), to);
     if (gateway_keeper(gw))

@@ -152,12 +152,15 @@ void turn_drop(struct serve_loop *l, struct exchange *x)
     l->exchange_count--;
 }
 
-static void lane_add(struct serve_loop *l, struct lane *lane, uint32_t rows)
+static void lane_add(struct serve_loop *l, const struct served_version *v, uint32_t rows)
 {
+    struct lane *lane = &v->model->lanes[l->index];
+
     if (!lane->rows) {
         ASSERT(l->dirty_count < LANES_DIRTY_MAX);
         l->dirty[l->dirty_count++] = lane;
         lane->failed = false;
+        lane->counters = v->counters;
     }
     lane->rows += rows;
     l->gathered_ns += (int64_t)MIN(rows * lane->row_cost_ns, (uint64_t)NS_PER_S);
@@ -248,7 +251,7 @@ int turn_commit(struct serve_loop *l, struct exchange *x, struct served_version 
     if (lane != from)
         rows_move(x->ep, from, lane, rows);
     x->row_at = lane->rows;
-    lane_add(l, lane, rows);
+    lane_add(l, v, rows);
     return 0;
 }
 
@@ -292,6 +295,7 @@ static void run_lanes(struct serve_loop *l)
                        !runtime_rows_match(lane->slot, lane->rows);
         counter_add(&l->counters.batches, 1);
         counter_add(&l->counters.batched_rows, lane->rows);
+        counters_batch(&lane->counters->rows[l->index], lane->rows);
     }
     l->ran_ns = time_mono_ns();
 }

@@ -94,6 +94,8 @@ static void test_counters(void)
     counters_request(&s->rows[1], END_OK, 1, 101, 101);
     counters_request(&s->rows[1], END_DEADLINE, 0, UINT64_MAX, 0);
     buf_init(&text, 1 << 20);
+    counters_batch(&s->rows[0], 1);
+    counters_batch(&s->rows[1], 1025);
     counters_write_metrics(&text);
 #define HAS(line) CHECK(strstr(buf_z(&text), line) != NULL)
     HAS("weir_requests_total{endpoint=\"cnt\",version=\"1\",arm=\"champion\",result=\"ok\"} 2\n");
@@ -101,6 +103,9 @@ static void test_counters(void)
     HAS("arm=\"champion\",le=\"0.0001\"} 1\n");
     HAS("arm=\"champion\",le=\"0.00025\"} 2\n");
     HAS("arm=\"champion\",le=\"+Inf\"} 3\n");
+    HAS("weir_batch_rows_bucket{endpoint=\"cnt\",version=\"1\",arm=\"champion\",le=\"1024\"} 1\n");
+    HAS("weir_batch_rows_bucket{endpoint=\"cnt\",version=\"1\",arm=\"champion\",le=\"+Inf\"} 2\n");
+    HAS("weir_batch_rows_sum{endpoint=\"cnt\",version=\"1\",arm=\"champion\"} 1026\n");
 #undef HAS
 }
 

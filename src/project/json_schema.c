@@ -114,8 +114,13 @@ static void schema_value(struct json_out *o, const struct field *f, enum kind ki
         break;
     case KIND_TEXT_MAP:
     case KIND_WEIGHTS:
+    case KIND_NUMBERS:
         members_begin(o, a);
-        schema_scalar(o, f, kind == KIND_WEIGHTS ? KIND_FRACTION : KIND_TEXT, a);
+        schema_scalar(o, f,
+                      kind == KIND_WEIGHTS   ? KIND_FRACTION
+                      : kind == KIND_NUMBERS ? KIND_REAL
+                                             : KIND_TEXT,
+                      a);
         break;
     case KIND_TEXT_LISTS:
         members_begin(o, a);

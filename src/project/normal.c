@@ -23,7 +23,7 @@ static bool is_empty(const struct json *src)
 static bool is_map(enum kind kind)
 {
     return kind == KIND_SUBS || kind == KIND_TEXT_MAP || kind == KIND_WEIGHTS ||
-           kind == KIND_TEXT_LISTS;
+           kind == KIND_NUMBERS || kind == KIND_TEXT_LISTS;
 }
 
 static bool fail_value(struct walk *w, const struct field *f, enum kind kind, const struct path *p,
@@ -176,9 +176,14 @@ static bool read_entry(struct walk *w, const struct field *f, const struct path 
 {
     static const struct field share = {.key = "", .lo = "0%", .hi = "100%"};
     static const struct field text = {.key = "", .lo = "1", .hi = "256"};
+    static const struct field number = {.key = ""};
     static const struct field texts = {.key = "", .kind = KIND_TEXTS, .lo = "1"};
-    enum kind kind = f->kind == KIND_WEIGHTS ? KIND_FRACTION : KIND_TEXT;
-    const struct field *entry = f->kind == KIND_WEIGHTS ? &share : &text;
+    enum kind kind = f->kind == KIND_WEIGHTS   ? KIND_FRACTION
+                     : f->kind == KIND_NUMBERS ? KIND_REAL
+                                               : KIND_TEXT;
+    const struct field *entry = f->kind == KIND_WEIGHTS   ? &share
+                                : f->kind == KIND_NUMBERS ? &number
+                                                          : &text;
     str hint = STR_NULL;
 
     if (f->kind == KIND_TEXT_LISTS)
@@ -204,7 +209,7 @@ static bool fail_name(struct walk *w, const struct field *f, const struct path *
         return true;
     }
     /* Features and tensors have the names of their files; ours go into paths and metrics. */
-    if (f->kind == KIND_TEXT_LISTS || f->kind == KIND_TEXT_MAP ||
+    if (f->kind == KIND_TEXT_LISTS || f->kind == KIND_TEXT_MAP || f->kind == KIND_NUMBERS ||
         f->sub == SECTION_monitor_feature || str_is_name(at->key))
         return false;
     problem_add(w, at, true,

@@ -158,6 +158,7 @@ static void rule_model(struct walk *w, const struct path *p, struct json *norm)
     struct path at = at_field(w, p, SECTION_model, "metric");
     str positive = text_of(norm, "positive");
 
+    check_pipeline(w, p, norm);
     if (str_eqz(text_of(norm, "metric"), "auto"))
         json_set_str(w->a, norm, S("metric"), for_numbers ? S("rmse") : S("f1"));
     else if (!check_metric(w, &at, text_of(norm, "metric"), for_numbers))

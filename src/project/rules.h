@@ -42,3 +42,8 @@ static inline UNUSED bool is_set(const struct json *norm, const char *out)
 rule_fn rule_rate, rule_issuer;
 /* The gateway's address, issuers and tiers together. */
 void across_auth(struct walk *w, const struct path *root);
+
+/* --- rules_pipeline.c ----------------------------------------------------------------------- */
+
+/* The steps of a model's pipeline, one after the other; its classes in what comes after. */
+void check_pipeline(struct walk *w, const struct path *p, const struct json *model);

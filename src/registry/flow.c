@@ -51,6 +51,7 @@ static NODISCARD int request_of(struct flow_ctx *ctx, struct registry_request *r
         .training = object(in, S("training")),
         .evaluation = object(in, S("evaluation")),
         .golden = object(in, S("golden")),
+        .pipeline = object(in, S("pipeline")),
         .reference = path_of(in, S("reference"), a),
         .holdout = path_of(in, S("holdout"), a),
         .promote = json_bool_or(json_get(in, S("promote")), false),

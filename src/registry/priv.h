@@ -4,7 +4,8 @@
  * so that a flow can carry it from step to step:
  *
  *   copy     source, artifact, platform, framework, format, size_bytes, convert{}
- *   probe    inputs, outputs, load_ms, rss_bytes, signature
+ *   probe    inputs, outputs, load_ms, rss_bytes, signature; with a pipeline also pipeline, and
+ *            artifact, platform and size_bytes of both together
  *   profile  signature (completed), golden, profile, rows, note
  *   commit   the version
  */
@@ -54,6 +55,12 @@ struct profile_input {
 };
 NODISCARD int profile_make(const struct profile_input *in, struct arena *a,
                            struct json **ret_profile, struct err *e);
+
+/* Puts the pipeline that the project or the request has before the model of the candidate
+ * (pipeline.c): its artifact and platform are then those of both together. Nothing when there is
+ * none. */
+NODISCARD int register_pipeline(const struct registry_env *env, const struct registry_request *req,
+                                struct arena *a, struct json *candidate, struct err *e);
 
 /* --- What lives elsewhere (adopt.c): a folder with a program, the description of a remote server.
  */

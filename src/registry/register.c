@@ -213,18 +213,17 @@ static NODISCARD int artifact_path(const struct registry_env *env, const struct 
                       ret_path, e);
 }
 
-int register_probe(const struct registry_env *env, const struct registry_request *req,
-                   struct arena *a, struct json *candidate, struct err *e)
+/* What a child finds out about the artifact. */
+static NODISCARD int probe_open(const struct registry_env *env, struct arena *a,
+                                struct json *candidate, struct err *e)
 {
     struct score_env child = register_score_env(env, a);
-    str platform = json_str_or(json_get(candidate, S("platform")), S(""));
     struct score_model model;
-    struct json *signature;
     char *path;
 
-    progress(req, "probe");
     TRY(artifact_path(env, candidate, a, &path, e));
-    TRY(score_open(&child, platform, path, a, &model, e));
+    TRY(score_open(&child, json_str_or(json_get(candidate, S("platform")), S("")), path, a, &model,
+                   e));
     json_set_str(a, candidate, S("platform"), model.platform);
     if (model.about)
         json_set(candidate, S("convert"), model.about);
@@ -232,8 +231,21 @@ int register_probe(const struct registry_env *env, const struct registry_request
     json_set(candidate, S("outputs"), model.outputs);
     json_set_real(a, candidate, S("load_ms"), model.load_ms);
     json_set_int(a, candidate, S("rss_bytes"), model.rss_bytes);
+    return 0;
+}
+
+int register_probe(const struct registry_env *env, const struct registry_request *req,
+                   struct arena *a, struct json *candidate, struct err *e)
+{
+    struct json *signature;
+
+    progress(req, "probe");
+    TRY(probe_open(env, a, candidate, e));
     if (import_is(candidate))
         return import_signature(req, candidate, a, e);
+    TRY(register_pipeline(env, req, a, candidate, e));
+    if (json_get(candidate, S("pipeline")))
+        TRY(probe_open(env, a, candidate, e));
     TRY(signature_make(env, req, candidate, a, &signature, e));
     json_set(candidate, S("signature"), signature);
     return 0;
@@ -615,7 +627,7 @@ static const str candidate_keys[] = {
     S_INIT("signature"),        S_INIT("profile"),    S_INIT("platform"), S_INIT("source"),
     S_INIT("golden"),           S_INIT("size_bytes"), S_INIT("load_ms"),  S_INIT("rss_bytes"),
     S_INIT("format"),           S_INIT("convert"),    S_INIT("note"),     S_INIT("rows"),
-    S_INIT("reference_labels"), S_INIT("imported"),
+    S_INIT("reference_labels"), S_INIT("pipeline"),   S_INIT("imported"), S_INIT("pipeline"),
 };
 
 static void set_copy(struct json *to, str key, const struct json *v, struct arena *a)

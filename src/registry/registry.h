@@ -49,6 +49,9 @@ struct registry_request {
      * golden_tolerance (0 = 1e-4). NULL: its own first answer is recorded. */
     const struct json *golden;
     double golden_tolerance;
+    /* A pipeline with all its parameters (pipeline/pipeline.h), in place of the one that the
+     * project declares: that of the training run. Or NULL. */
+    const struct json *pipeline;
     bool promote;                                  /* champion, whatever was champion before */
     bool first_promote;                            /* champion when the model has none */
     void (*progress)(void *ctx, const char *what); /* or NULL */
@@ -73,8 +76,8 @@ NODISCARD int registry_register(const struct registry_env *env, struct meta *m,
 
 /* The flow "register": steps copy, probe, profile, commit. env: struct registry_env with project.
  * Input: {"model","path","actor","reason","metadata":{},"metrics":{},"training":{},
- * "evaluation":{},"reference","holdout","promote":bool,"promote_first":bool (default true)}.
- * Result: {"model","version","artifact","profile","promoted","note"}. */
+ * "evaluation":{},"pipeline":{},"reference","holdout","promote":bool,"promote_first":bool (default
+ * true)}. Result: {"model","version","artifact","profile","promoted","note"}. */
 const struct flow_type *registry_flow(void);
 
 /* --- Aliases --------------------------------------------------------------------------------- */

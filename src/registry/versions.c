@@ -17,14 +17,14 @@
 
 /* What registration wrote and nothing may change. */
 static const str fixed_keys[] = {
-    S_INIT("signature"),  S_INIT("profile"), S_INIT("platform"),
-    S_INIT("source"),     S_INIT("golden"),  S_INIT("training"),
-    S_INIT("size_bytes"), S_INIT("load_ms"), S_INIT("imported"),
+    S_INIT("signature"), S_INIT("profile"),  S_INIT("platform"),   S_INIT("source"),
+    S_INIT("golden"),    S_INIT("training"), S_INIT("size_bytes"), S_INIT("load_ms"),
+    S_INIT("imported"),  S_INIT("pipeline"),
 };
 
 /* What a short form leaves out. */
-static const str long_keys[] = {S_INIT("signature"), S_INIT("golden"), S_INIT("evaluation"),
-                                S_INIT("environment"), S_INIT("card")};
+static const str long_keys[] = {S_INIT("signature"),   S_INIT("golden"), S_INIT("evaluation"),
+                                S_INIT("environment"), S_INIT("card"),   S_INIT("pipeline")};
 
 static bool listed(const str *list, size_t n, str key)
 {

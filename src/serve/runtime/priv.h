@@ -5,7 +5,7 @@
 #include "serve/runtime/runtime.h"
 
 extern const struct runtime_engine runtime_ort, runtime_trees, runtime_identity, runtime_process,
-    runtime_remote;
+    runtime_remote, runtime_pipeline;
 
 /* Walks an ONNX file and refuses what reaches outside of it: tensors with external data, wherever
  * they hide (initializers, sparse ones, attributes, subgraphs, functions), and what is no ONNX

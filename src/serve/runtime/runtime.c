@@ -15,8 +15,9 @@
 
 #define ELEMENTS_DEFAULT 65536
 
-static const struct runtime_engine *const engines[] = {
-    &runtime_ort, &runtime_trees, &runtime_identity, &runtime_process, &runtime_remote};
+static const struct runtime_engine *const engines[] = {&runtime_ort,      &runtime_trees,
+                                                       &runtime_identity, &runtime_process,
+                                                       &runtime_remote,   &runtime_pipeline};
 
 static const struct runtime_engine *engine_find(str platform)
 {

@@ -13,7 +13,8 @@
  * Platforms: "onnxruntime_onnx" (alias "onnx"), any ONNX file without external data; "weir_trees"
  * (alias "trees"), the tree ensembles of XGBoost, LightGBM and ONNX (serve/trees/); "identity",
  * which gives its input back and serves to measure what the server itself costs; "process", a
- * program of the user's own in a child process; "remote", another Open Inference Protocol server.
+ * program of the user's own in a child process; "remote", another Open Inference Protocol server;
+ * "pipeline", a model of the first two behind its preprocessing (pipeline_engine.c).
  */
 #pragma once
 

@@ -20,6 +20,7 @@ static const struct option options[] = {
     {"no-control", no_argument, NULL, 'C'},
     {"log-format", required_argument, NULL, 'f'},
     {"log-level", required_argument, NULL, 'v'},
+    {"handover", required_argument, NULL, 'H'}, /* Weir's own use */
     {"help", no_argument, NULL, 'h'},
     {NULL, 0, NULL, 0},
 };
@@ -86,6 +87,9 @@ static int parse(int argc, char **argv, struct server_options *o)
             break;
         case 'C':
             o->no_control = true;
+            break;
+        case 'H':
+            o->handover = optarg[0] >= '3' && optarg[0] <= '9' && !optarg[1] ? optarg[0] - '0' : 0;
             break;
         case 'f':
             o->log_format = strcmp(optarg, "json") == 0 ? LOG_JSON : LOG_LOGFMT;

@@ -407,6 +407,24 @@ int child_start(const struct child_spec *spec, struct child *ret_child, struct e
     return 0;
 }
 
+int child_become(const char *path, char *const *argv, struct err *e)
+{
+    (void)execv(path, argv);
+    return FAIL_ERRNO(e, "executing '%s'", path);
+}
+
+int child_adopt(pid_t pid, struct child *ret_child, struct err *e)
+{
+    struct child c = {.pid = pid, .pidfd = -1};
+    siginfo_t info;
+
+    if (pid <= 0 || waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) < 0)
+        return FAIL(e, NOT_FOUND, "process %d is no child of this one", (int)pid);
+    c.pidfd = (int)syscall(SYS_pidfd_open, pid, 0); /* close-on-exec; -1: it is looked at instead */
+    *ret_child = c;
+    return 0;
+}
+
 /* --- The end -------------------------------------------------------------------------------- */
 
 static int64_t timeval_ns(struct timeval tv)

@@ -77,6 +77,13 @@ const char *child_env(const char *name, struct arena *a);
  * memory), INVALID_ARGUMENT; the message names the program and the step that failed. */
 NODISCARD int child_start(const struct child_spec *spec, struct child *ret_child, struct err *e);
 
+/* Executes another program in place of this one, which keeps its pid, its children, and the
+ * descriptors without close-on-exec. Returns only when that failed. */
+NODISCARD int child_become(const char *path, char *const *argv, struct err *e);
+/* A child that this process had before it executed another program (exec keeps children):
+ * NOT_FOUND when pid is no child of it. */
+NODISCARD int child_adopt(pid_t pid, struct child *ret_child, struct err *e);
+
 /* Blocks until the child ends. From deadline_ns on (monotonic; INT64_MAX = never) the group gets
  * SIGTERM, and SIGKILL grace_ns later. After the end of the child whatever it left behind in its
  * group is killed too. */

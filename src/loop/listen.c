@@ -21,6 +21,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define LISTEN_FDS_START 3 /* as systemd counts */
 #define ACCEPTS_PER_TURN 64
 #define STARVED_PAUSE_NS (100 * NS_PER_MS)
 
@@ -183,6 +184,50 @@ int listen_open_shared(const struct addr *a, const struct listen_options *option
     return rc;
 }
 
+static NODISCARD int check_inherited(int fd, struct err *e)
+{
+    int type = 0, listens = 0, on = 1;
+    socklen_t n = sizeof(int);
+
+    if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &n) < 0 || type != SOCK_STREAM ||
+        getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &n) < 0 || !listens)
+        return FAIL(e, INVALID_ARGUMENT,
+                    "descriptor %d of LISTEN_FDS is no listening stream socket: the socket unit "
+                    "needs ListenStream= and Accept=no",
+                    fd);
+    if (fcntl(fd, F_SETFD, FD_CLOEXEC) < 0 || fcntl(fd, F_SETFL, O_NONBLOCK) < 0)
+        return FAIL_ERRNO(e, "taking over descriptor %d", fd);
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)); /* no TCP: no matter */
+    return 0;
+}
+
+int listen_inherit(size_t n, int *ret_fds, struct err *e)
+{
+    for (size_t i = 0; i < n; i++) {
+        ret_fds[i] = LISTEN_FDS_START + (int)i;
+        TRY(check_inherited(ret_fds[i], e));
+    }
+    return 0;
+}
+
+ino_t listen_file(int fd)
+{
+    struct addr a;
+    struct stat st;
+
+    if (addr_of_socket(fd, &a, NULL) || !addr_is_unix(&a) || lstat(a.un.sun_path, &st) < 0)
+        return 0;
+    return st.st_ino;
+}
+
+void listen_file_remove(int fd, ino_t file)
+{
+    struct addr a;
+
+    if (file && listen_file(fd) == file && addr_of_socket(fd, &a, NULL) == 0)
+        (void)unlink(a.un.sun_path);
+}
+
 /* --- The accept loop ------------------------------------------------------------------------ */
 
 static void on_pause_end(struct loop *l, struct loop_timer *t)
@@ -226,15 +271,11 @@ static void on_connections(struct loop *l, struct loop_fd *w, uint32_t events)
 
 int listener_start(struct loop *l, struct listener *li, int fd, listener_fn fn, struct err *e)
 {
-    struct addr a;
-    struct stat st;
-
     ASSERT(fd >= 0 && fn);
-    TRY(addr_of_socket(fd, &a, e));
-    *li = (struct listener){
-        .watch = {.fd = fd, .fn = on_connections}, .pause = {.fn = on_pause_end}, .fn = fn};
-    if (addr_is_unix(&a) && lstat(a.un.sun_path, &st) == 0)
-        li->file = st.st_ino;
+    *li = (struct listener){.watch = {.fd = fd, .fn = on_connections},
+                            .pause = {.fn = on_pause_end},
+                            .fn = fn,
+                            .file = listen_file(fd)};
     TRY(loop_fd_add(l, &li->watch, EPOLLIN, e));
     li->started = true;
     return 0;
@@ -242,17 +283,11 @@ int listener_start(struct loop *l, struct listener *li, int fd, listener_fn fn, 
 
 void listener_stop(struct loop *l, struct listener *li)
 {
-    struct addr a;
-    struct stat st;
-
     if (!li->started)
         return;
     loop_timer_cancel(l, &li->pause);
     loop_fd_remove(l, &li->watch);
-    /* Only our own file: a successor may have put its socket in the same place. */
-    if (li->file && addr_of_socket(li->watch.fd, &a, NULL) == 0 && lstat(a.un.sun_path, &st) == 0 &&
-        st.st_ino == li->file)
-        (void)unlink(a.un.sun_path);
+    listen_file_remove(li->watch.fd, li->file);
     close(li->watch.fd);
     *li = (struct listener){.watch.fd = -1};
 }

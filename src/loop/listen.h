@@ -28,6 +28,16 @@ NODISCARD int listen_open(const struct addr *a, const struct listen_options *opt
 NODISCARD int listen_open_shared(const struct addr *a, const struct listen_options *options,
                                  size_t n, int *ret_fds, struct err *e);
 
+/* The first n of the listening sockets that whoever started this process opened for it, from
+ * descriptor 3 on (systemd's socket activation); made non-blocking and close-on-exec.
+ * INVALID_ARGUMENT: one is no listening stream socket. */
+NODISCARD int listen_inherit(size_t n, int *ret_fds, struct err *e);
+
+/* The file of a unix socket, by its number (0: none), and its removal if it is still that one: a
+ * successor may have put its socket in the same place. */
+ino_t listen_file(int fd);
+void listen_file_remove(int fd, ino_t file);
+
 struct listener;
 /* Gets a connected descriptor (non-blocking, close-on-exec), which it owns from now on. `peer` is
  * valid during the call. */
@@ -47,5 +57,10 @@ struct listener {
  * process runs out of descriptors it stops accepting for 100 ms instead of spinning. */
 NODISCARD int listener_start(struct loop *l, struct listener *li, int fd, listener_fn fn,
                              struct err *e);
+/* Leaves the file of a unix socket to others, who hold the socket too. */
+static inline void listener_keep_file(struct listener *li)
+{
+    li->file = 0;
+}
 /* Closes the socket; the file of a unix socket is removed. Accepts one that is not started. */
 void listener_stop(struct loop *l, struct listener *li);

@@ -35,6 +35,7 @@
 #define BATCH 8u
 #define IDLE_MAX_NS (50 * NS_PER_MS)
 #define PLAN_TEXT_SIZE 72
+#define ALONE_LOOK_NS (100 * NS_PER_MS)
 
 struct keeper {
     struct keeper_config cfg; /* texts owned */
@@ -50,6 +51,7 @@ struct keeper {
     int64_t turn_ns, digest_ns;
     int64_t digest_due_ns; /* mono */
     int64_t idle_ns;       /* how long to sleep when nothing came */
+    int64_t alone_due_ns;  /* when a successor looks next whether its predecessor has ended */
     uint64_t sequence;
     uint64_t sent_dropped_ring, sent_dropped_disk, sent_segment_bytes;
     uint64_t drained; /* records taken from rings, ever */
@@ -201,11 +203,46 @@ static void send_digest(struct keeper *k, int64_t mono_ns)
     k->digest_due_ns = mono_ns + k->digest_ns;
 }
 
+/* --- The folder ----------------------------------------------------------------------------- */
+
+/* What cannot be sealed now (a full disk) is sealed at the next start: no reason not to serve. */
+static void recover(struct keeper *k, const char *own)
+{
+    struct err why;
+
+    if (segment_recover(k->cfg.dir, own, &k->recovered_segments, &k->recovered_bytes_lost, &why))
+        log_err("record.recover_failed", &why);
+    else if (k->recovered_segments)
+        log_event(LOG_INFO, "record.recovered", "segments=%u bytes_lost=%llu",
+                  k->recovered_segments, (unsigned long long)k->recovered_bytes_lost);
+}
+
+static NODISCARD int lock_folder(struct keeper *k, struct err *e)
+{
+    AUTO(arena_done) struct arena a = {0};
+
+    arena_init(&a, 0);
+    return file_lock(path_join(&a, k->cfg.dir, "keeper.lock"), &k->lock_fd, e);
+}
+
+/* A successor takes the folder over once its predecessor has let go of it. */
+static void take_over(struct keeper *k, int64_t mono_ns)
+{
+    if (k->lock_fd >= 0 || mono_ns < k->alone_due_ns)
+        return;
+    k->alone_due_ns = mono_ns + ALONE_LOOK_NS;
+    if (lock_folder(k, NULL))
+        return;
+    k->store.beside = false;
+    recover(k, segment_writer_file(k->store.writer));
+}
+
 static uint64_t turn(struct keeper *k, int64_t mono_ns, bool seal_now)
 {
     uint64_t records = 0;
     bool moved;
 
+    take_over(k, mono_ns);
     k->ring_count = atomic_load_explicit(&k->rings_ready, memory_order_acquire);
     for (uint32_t i = 0; i < k->ring_count; i++)
         records += drain(k, k->rings[i], mono_ns);
@@ -247,19 +284,10 @@ static void keeper_main(void *arg)
 
 static NODISCARD int open_folder(struct keeper *k, struct err *e)
 {
-    AUTO(arena_done) struct arena a = {0};
-    struct err why;
-
-    arena_init(&a, 0);
     TRY(file_make_dirs(k->cfg.dir, e));
-    TRY(file_lock(path_join(&a, k->cfg.dir, "keeper.lock"), &k->lock_fd, e));
-    /* What cannot be sealed now (a full disk) is sealed at the next start: no reason not to serve.
-     */
-    if (segment_recover(k->cfg.dir, NULL, &k->recovered_segments, &k->recovered_bytes_lost, &why))
-        log_err("record.recover_failed", &why);
-    else if (k->recovered_segments)
-        log_event(LOG_INFO, "record.recovered", "segments=%u bytes_lost=%llu",
-                  k->recovered_segments, (unsigned long long)k->recovered_bytes_lost);
+    if (lock_folder(k, e))
+        return k->cfg.successor && e->code == CODE_UNAVAILABLE ? 0 : (int)e->code;
+    recover(k, NULL);
     return 0;
 }
 
@@ -279,6 +307,7 @@ int keeper_open(const struct keeper_config *cfg, struct keeper **ret_keeper, str
     k->idle_ns = k->turn_ns;
     TRY(open_folder(k, e));
     TRY(store_open(&k->store, &k->cfg, k->rings, &k->ring_count, e));
+    k->store.beside = k->lock_fd < 0;
     TRY(join_new(cfg->join_entries, cfg->join_rows, &k->join, e));
     k->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (k->wake_fd < 0)

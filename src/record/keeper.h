@@ -29,6 +29,8 @@ struct keeper_config {
         disk_max_bytes; /* 0 = no limit; else open and sealed segments of this folder together */
     bool segments_off;  /* records are folded, not stored */
     bool cells_off;     /* records are stored, not folded */
+    bool successor;     /* of a keeper of this folder that is about to end: until it has, the two
+                           write side by side, and what it left open is sealed after that */
 
     /* Both are called on the keeper thread (the last ones by keeper_stop) and must not block.
      * on_digest borrows the digest. */
@@ -40,7 +42,8 @@ struct keeper_config {
 struct keeper;
 
 /* Locks the folder, seals what a dead process left open, makes the first segment lazily. Works when
- * the disk is full. UNAVAILABLE when another process keeps this folder. */
+ * the disk is full. UNAVAILABLE when another process keeps this folder, but for
+ * a successor. */
 NODISCARD int keeper_open(const struct keeper_config *cfg, struct keeper **ret_keeper,
                           struct err *e);
 

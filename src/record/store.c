@@ -118,7 +118,7 @@ static void recovered(struct store *st)
     log_event(LOG_INFO, "record.disk_recovered", "dropped_records=%llu",
               (unsigned long long)st->dropped);
     /* Files that a failed sync left behind. */
-    if (segment_recover(st->dir, segment_writer_file(st->writer), &files, &lost, &e))
+    if (!st->beside && segment_recover(st->dir, segment_writer_file(st->writer), &files, &lost, &e))
         log_err("record.recover_failed", &e);
 }
 

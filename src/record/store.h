@@ -20,6 +20,7 @@ struct store {
     int64_t opened_mono_ns;  /* of the open segment; 0 = none */
     bool urgent;             /* a record that an answer waits for is in the block */
     bool failing;
+    bool beside; /* another writes into the folder: open segments may be its own */
     int64_t retry_mono_ns;
     int64_t backoff_ns;
     uint64_t other_bytes; /* in the folder, besides the open segment; as of the last look */

@@ -59,7 +59,7 @@ static void respond_http1(struct conn *c, const struct answer *a, str coded)
 {
     char extra[HTTP1_DATE_LINE_BYTES + 192 + MORE_HEAD_MAX];
     size_t n = add(extra, 0, date_line(c->l));
-    bool keep_alive = a->keep_alive && !c->closing && !c->l->draining;
+    bool keep_alive = a->keep_alive && !c->closing && !c->l->left_ns;
 
     if (is_header_text(a->request_id)) {
         n = add(extra, n, S("X-Request-Id: "));

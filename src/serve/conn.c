@@ -410,7 +410,7 @@ static void conn_more(struct loop *loop, struct loop_task *t)
 
 void conn_accept(struct loop *loop, struct listener *li, int fd, const struct addr *peer)
 {
-    struct serve_loop *l = CONTAINER_OF(li, struct serve_loop, listener);
+    struct serve_loop *l = CONTAINER_OF(li, struct serve_listener, listener)->l;
     const struct gateway_config *cfg = gateway_config(l->gw);
     struct http1_limits limits = HTTP1_LIMITS_DEFAULT;
     struct conn *c;
@@ -561,12 +561,31 @@ void conns_release_held(struct serve_loop *l)
     }
 }
 
+/* Where it leads clients elsewhere: whoever asks again is told with the answer, a peer of HTTP/2 is
+ * told now. The second GOAWAY, which names the last stream that counts, follows when the first one
+ * has surely arrived (RFC 9113, 6.8), in conns_sweep(). */
+void conns_leave(struct loop *loop, struct loop_task *t)
+{
+    struct serve_loop *l = CONTAINER_OF(t, struct serve_loop, leave);
+
+    ROLE_ASSERT(on_loop);
+    l->left_ns = loop_now_ns(loop);
+    for (struct conn *c = l->conns_first, *next; c; c = next) {
+        next = c->next;
+        if (!c->h2)
+            continue;
+        http2_goaway(c->h2, false);
+        touch(c);
+    }
+}
+
 /* What came in before the stop is still read and answered; then each connection is closed. */
 void conns_drain(struct loop *loop, struct loop_task *t)
 {
     struct serve_loop *l = CONTAINER_OF(t, struct serve_loop, drain);
 
     ROLE_ASSERT(on_loop);
+    l->left_ns = loop_now_ns(loop);
     for (struct conn *c = l->conns_first; c; c = c->next) {
         c->drained = true;
         if (c->h2)

@@ -40,6 +40,8 @@ struct gateway {
     uint32_t loops_ready;           /* atomic: loops that have a plan */
     uint16_t port;
     bool started;
+    uint32_t leaving; /* atomic: enum gateway_leave, or 0 */
+    struct sockets sockets;
     struct serve_loop *loops; /* cfg.loops of them */
 };
 
@@ -75,6 +77,30 @@ uint16_t gateway_port(const struct gateway *gw)
     return gw->port;
 }
 
+size_t gateway_sockets(struct gateway *gw, const int **ret_fds)
+{
+    *ret_fds = gw->sockets.fds;
+    return gw->sockets.n;
+}
+
+void gateway_sockets_forget(struct gateway *gw, bool kept_by_others)
+{
+    for (uint32_t i = 0; kept_by_others && i < gw->cfg.loops; i++)
+        for (size_t k = 0; k < gw->loops[i].listener_count; k++)
+            listener_keep_file(&gw->loops[i].listeners[k].listener);
+    sockets_close(&gw->sockets);
+}
+
+enum gateway_leave gateway_leaving(const struct gateway *gw)
+{
+    return (enum gateway_leave)__atomic_load_n(&gw->leaving, __ATOMIC_ACQUIRE);
+}
+
+bool gateway_is_deserted(const struct gateway *gw)
+{
+    return !gateway_loop_sum(gw, offsetof(struct loop_counters, connections_open));
+}
+
 uint64_t gateway_loop_sum(const struct gateway *gw, size_t at)
 {
     uint64_t sum = 0;
@@ -108,9 +134,14 @@ static void on_mail(struct loop *loop, struct mailbox *mb, struct mail *m)
         conns_release_held(l);
         return;
     }
+    if (m == &l->leave_mail) {
+        if (gateway_leaving(l->gw) == GATEWAY_RETIRES)
+            sockets_stop(l);
+        loop_defer(loop, &l->leave);
+        return;
+    }
     if (m == &l->drain_mail) {
-        l->draining = true;
-        listener_stop(loop, &l->listener);
+        sockets_stop(l);
         loop_defer(loop, &l->drain);
         return;
     }
@@ -166,6 +197,7 @@ static NODISCARD int loop_prepare(struct gateway *gw, struct serve_loop *l, stru
     mailbox_open(&l->returns, l->loop, offload_returned);
     l->turn_end.fn = conns_turn_end;
     l->drain.fn = conns_drain;
+    l->leave.fn = conns_leave;
     loop_on_turn_end(l->loop, &l->turn_end);
     l->sweep.fn = conns_sweep;
     loop_timer_set(l->loop, &l->sweep, time_mono_ns() + NS_PER_S);
@@ -176,29 +208,15 @@ static NODISCARD int loop_prepare(struct gateway *gw, struct serve_loop *l, stru
 
 static NODISCARD int listen_all(struct gateway *gw, struct err *e)
 {
-    int fds[COUNTERS_LOOPS_MAX], rc = 0;
-    struct addr at;
-
+    TRY(sockets_open(&gw->cfg, &gw->sockets, &gw->is_local, &gw->port, e));
     TRY(guard_new(gw->cfg.state_dir, gw->cfg.loops, &gw->guard, e));
     for (uint32_t i = 0; i < gw->cfg.loops; i++) {
         gw->loops[i].index = i;
         gw->loops[i].guard = guard_loop_of(gw->guard, i);
         TRY(loop_prepare(gw, &gw->loops[i], e));
+        TRY(sockets_listen(&gw->sockets, &gw->cfg, &gw->loops[i], e));
     }
-    TRY(addr_parse(str_of(gw->cfg.listen), &at, e));
-    gw->is_local = guard_is_local(&at);
-    TRY(listen_open_shared(&at, NULL, gw->cfg.loops, fds, e));
-    rc = addr_of_socket(fds[0], &at, e);
-    gw->port = rc ? 0 : addr_port(&at);
-    for (uint32_t i = 0; i < gw->cfg.loops; i++) {
-        struct serve_loop *l = &gw->loops[i];
-
-        if (!rc)
-            rc = listener_start(l->loop, &l->listener, fds[i], conn_accept, e);
-        if (rc)
-            close(fds[i]);
-    }
-    return rc;
+    return 0;
 }
 
 static void loop_main(void *arg)
@@ -207,7 +225,7 @@ static void loop_main(void *arg)
 
     ROLE_ASSERT(on_loop);
     loop_run(l->loop);
-    listener_stop(l->loop, &l->listener);
+    sockets_stop(l);
     conns_close_all(l);
 }
 
@@ -215,7 +233,7 @@ static void loop_done(struct serve_loop *l)
 {
     if (!l->loop)
         return;
-    listener_stop(l->loop, &l->listener); /* of a loop that never ran */
+    sockets_stop(l); /* of a loop that never ran */
     mailbox_close(&l->returns);
     mailbox_close(&l->mailbox);
     offloads_done(l);
@@ -243,6 +261,7 @@ static NODISCARD int keeper_make(struct gateway *gw, struct err *e)
     cfg.on_durable = on_durable;
     cfg.on_digest = gw->cfg.on_digest ? on_digest : NULL;
     cfg.ctx = gw;
+    cfg.successor = gw->cfg.successor;
     return keeper_open(&cfg, &gw->keeper, e);
 }
 
@@ -288,10 +307,17 @@ int gateway_start(struct gateway *gw, struct err *e)
     return 0;
 }
 
+void gateway_leave(struct gateway *gw, enum gateway_leave how)
+{
+    if (__atomic_exchange_n(&gw->leaving, (uint32_t)how, __ATOMIC_ACQ_REL) || !gw->started)
+        return;
+    for (uint32_t i = 0; i < gw->cfg.loops; i++)
+        mailbox_post(&gw->loops[i].mailbox, &gw->loops[i].leave_mail);
+}
+
 /* Lets the loops answer what they have read and close their connections. */
 static void drain(struct gateway *gw, int64_t grace_ns)
 {
-    const size_t open = offsetof(struct loop_counters, connections_open);
     int64_t end = time_mono_ns() + grace_ns;
 
     for (uint32_t i = 0; i < gw->cfg.loops; i++)
@@ -300,13 +326,14 @@ static void drain(struct gateway *gw, int64_t grace_ns)
     do {
         time_sleep(STOP_LOOK_NS);
         gateway_watchdog(gw);
-    } while (gateway_loop_sum(gw, open) && time_mono_ns() < end);
+    } while (!gateway_is_deserted(gw) && time_mono_ns() < end);
 }
 
 void gateway_stop(struct gateway *gw, int64_t grace_ns)
 {
     if (!gw->started)
         return;
+    sockets_close(&gw->sockets); /* a copy that nobody accepts on would hold clients up */
     if (grace_ns > 0)
         drain(gw, grace_ns);
     gw->started = false;
@@ -340,6 +367,7 @@ void gateway_free(struct gateway *gw)
         next = p->next;
         served_plan_unref(p);
     }
+    sockets_close(&gw->sockets);
     guard_free(gw->guard);
     blobs_close(gw->blobs);
     tls_context_unref(gw->cfg.tls);

@@ -28,6 +28,11 @@ struct gateway_config {
     void (*on_digest)(void *ctx, const struct digest *d); /* on the keeper thread; or NULL */
     void *on_digest_ctx;
     size_t ring_bytes;
+    const int *sockets; /* to listen on, in place of opening some at `listen`: the gateway's from
+                           gateway_new() on, also when that fails */
+    size_t socket_count;
+    bool sockets_apart; /* each is an address of its own, not one of a group that shares a port */
+    bool successor;     /* of another gateway on this state directory, which is about to end */
     struct tls_context
         *tls; /* the gateway's from gateway_new() on, also when that fails; NULL: plain */
 };
@@ -41,6 +46,22 @@ DEFINE_AUTO_PTR(struct gateway, gateway_free)
 
 /* Starts the loops. */
 NODISCARD int gateway_start(struct gateway *gw, struct err *e);
+/* The listening sockets, for who keeps them when this process ends; the files of unix sockets are
+ * left to him. Borrowed until gateway_sockets_forget(), which says that they have been passed on,
+ * or never will be: a gateway alone stops listening when its loops do. */
+size_t gateway_sockets(struct gateway *gw, const int **ret_fds);
+void gateway_sockets_forget(struct gateway *gw, bool kept_by_others);
+
+/* Goes towards the end, while everything is still answered. Clients are told to go elsewhere:
+ * answers of HTTP/1.1 say Connection: close, HTTP/2 says GOAWAY. */
+enum gateway_leave {
+    GATEWAY_ANNOUNCES = 1, /* not ready any more, still accepting: load balancers shall see it */
+    GATEWAY_RETIRES,       /* accepts no more: a successor has the same sockets */
+};
+void gateway_leave(struct gateway *gw, enum gateway_leave how);
+enum gateway_leave gateway_leaving(const struct gateway *gw); /* 0: it stays */
+bool gateway_is_deserted(const struct gateway *gw);           /* no connection is open */
+
 /* Stops accepting, answers what has come in and closes the connections; waits for that at most
  * grace_ns (0: not at all). Main thread; the keeper goes on until gateway_free(). */
 void gateway_stop(struct gateway *gw, int64_t grace_ns);

@@ -162,7 +162,7 @@ static bool is_ready(const struct conn *c)
 {
     const struct served_endpoint *missing;
 
-    return plan_is_ready(c->l->plan, &missing);
+    return gateway_leaving(c->l->gw) != GATEWAY_ANNOUNCES && plan_is_ready(c->l->plan, &missing);
 }
 
 /* --- The server ---------------------------------------------------------------------------------

@@ -17,6 +17,7 @@
 #include "base/mem.h"
 #include "base/time.h"
 
+#define GOAWAY_NS NS_PER_S         /* between the two, as long as a round trip may take */
 #define STALLED_NS (30 * NS_PER_S) /* a peer that takes nothing is given up after this */
 
 bool h2_start(struct conn *c)
@@ -109,6 +110,16 @@ void h2_end(struct conn *c)
         grpc_stream_drop(c->streaming);
 }
 
+/* A gateway that leaves has said so; now it says which streams it will still answer. */
+RUNS_ON(on_loop) static void go_away(struct conn *c, int64_t now_ns)
+{
+    if (!c->l->left_ns || now_ns - c->l->left_ns < GOAWAY_NS ||
+        gateway_leaving(c->l->gw) != GATEWAY_RETIRES)
+        return;
+    http2_goaway(c->h2, true);
+    conn_touch(c);
+}
+
 /* Budgets, peers that take nothing, and peers that have nothing to say. */
 void h2_sweep(struct conn *c, int64_t now_ns)
 {
@@ -116,6 +127,7 @@ void h2_sweep(struct conn *c, int64_t now_ns)
         c->ticked_ns = now_ns;
         http2_tick(c->h2);
     }
+    go_away(c, now_ns);
     if (!http2_stalled_bytes(c->h2))
         c->moved_ns = now_ns;
     else if (now_ns - c->moved_ns > STALLED_NS)

@@ -32,6 +32,13 @@ struct offload;
 struct route_match;
 struct grpc_stream;
 
+#define SOCKETS_MAX 64u
+
+struct sockets {
+    int fds[SOCKETS_MAX];
+    size_t n;
+};
+
 #define OUT_MAX_BYTES ((size_t)512 << 20) /* of answers that wait in a connection */
 
 /* An answer, whatever carries it. */
@@ -130,13 +137,20 @@ struct conn {
     size_t sent; /* bytes of `out` already written */
 };
 
+/* One place where a loop accepts. */
+struct serve_listener {
+    struct listener listener;
+    struct serve_loop *l;
+};
+
 struct serve_loop {
     struct gateway *gw;
     struct guard_loop *guard;
     uint32_t index;
     struct loop *loop;
     struct thread thread;
-    struct listener listener;
+    struct serve_listener *listeners; /* owned */
+    size_t listener_count;
     struct tls_context *tls; /* a reference; NULL: connections are plain */
     struct mailbox mailbox;
     struct mailbox returns; /* offloads that have run */
@@ -160,7 +174,9 @@ struct serve_loop {
     bool durable_posted;      /* atomic: durable_mail is under way */
     struct mail drain_mail;   /* from gateway_stop: finish what came in, take no more */
     struct loop_task drain;
-    bool draining;
+    struct mail leave_mail; /* from gateway_leave */
+    struct loop_task leave;
+    int64_t left_ns; /* when its connections were told that the gateway leaves; 0: not */
     char date_line[HTTP1_DATE_LINE_BYTES + 1];
     int64_t date_s;
     uint32_t conn_count;
@@ -230,6 +246,18 @@ void offload_returned(struct loop *loop, struct mailbox *mb, struct mail *m);
 void offloads_abandon(struct conn *c);    /* nobody waits for what it has in crews */
 void offloads_done(struct serve_loop *l); /* frees the idle ones */
 
+/* --- sockets.c: where the loops listen -----------------------------------------------------------
+ */
+
+/* Opens, or takes over, what all loops listen on; *ret_local: only this machine can reach it. */
+NODISCARD int sockets_open(const struct gateway_config *cfg, struct sockets *ret, bool *ret_local,
+                           uint16_t *ret_port, struct err *e);
+/* Gives loop l copies of its share. */
+NODISCARD int sockets_listen(const struct sockets *s, const struct gateway_config *cfg,
+                             struct serve_loop *l, struct err *e);
+void sockets_stop(struct serve_loop *l); /* accepts no more; what waits is left to other holders */
+void sockets_close(struct sockets *s);
+
 /* --- conn.c ----------------------------------------------------------------------------------- */
 
 void conn_accept(struct loop *loop, struct listener *li, int fd, const struct addr *peer);
@@ -252,6 +280,7 @@ void conn_back(struct conn *c) RUNS_ON(on_loop);
 void conn_hold(struct conn *c, uint64_t position) RUNS_ON(on_loop);
 void conns_drain(struct loop *loop,
                  struct loop_task *t); /* the gateway stops: close what is idle */
+void conns_leave(struct loop *loop, struct loop_task *t); /* the gateway will stop: say so */
 void conns_release_held(struct serve_loop *l) RUNS_ON(on_loop);
 void conns_sweep(struct loop *loop, struct loop_timer *t); /* timeouts */
 

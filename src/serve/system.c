@@ -30,6 +30,11 @@ void health_ready(struct conn *c, const struct route_match *m, str body)
     struct json_out o;
 
     (void)m, (void)body;
+    if (gateway_leaving(c->l->gw) == GATEWAY_ANNOUNCES) {
+        conn_answer(c, 503, "application/json",
+                    S("{\"ready\":false,\"reason\":\"the gateway is about to stop\"}"));
+        return;
+    }
     if (plan_is_ready(plan, &missing)) {
         conn_answer(c, 200, "application/json", S("{\"ready\":true}"));
         return;

@@ -16,6 +16,7 @@
 #include "loop/thread.h"
 #include "serve/gateway.h"
 #include "server/gateway_tls.h"
+#include "server/handover.h"
 #include "server/link.h"
 
 #include <stdio.h>
@@ -24,8 +25,10 @@
 #define REDIAL_NS (200 * NS_PER_MS)
 #define WATCHDOG_NS (20 * NS_PER_MS)
 #define PLAN_WAIT_NS (50 * NS_PER_MS)
-#define STOP_GRACE_NS (5 * NS_PER_S) /* for answers under way */
-#define DIGEST_QUEUE_MAX 64          /* waiting for the main thread; more are dropped and counted */
+#define LEAVE_LEAST_NS (200 * NS_PER_MS) /* until every loop has heard that it retires */
+#define PATIENCE_MORE_NS (10 * NS_PER_S) /* besides the drain: for models, records, the link */
+#define GREETING_NS (5 * NS_PER_S)
+#define DIGEST_QUEUE_MAX 64 /* waiting for the main thread; more are dropped and counted */
 
 struct gateway_process {
     const struct server_options *options;
@@ -42,6 +45,10 @@ struct gateway_process {
     bool building;               /* the worker has a plan */
     char wanted[PLAN_HASH_SIZE]; /* the newest plan that control asked for */
     bool stopping;
+    struct handover_sockets sockets; /* taken over; the gateway's once it is made */
+    struct loop_fd supervisor;       /* fd < 0: none */
+    int64_t announce_ns, drain_ns;
+    int64_t leave_until_ns, left_ns; /* on its way to the end: both set */
     char name[32];
     struct gateway_tls tls;
 };
@@ -70,6 +77,8 @@ struct plan_job {
     SETTING(head_bytes, "header_bytes_max", 16 << 10, 1024, 1 << 20)                        \
     SETTING(body_bytes, "body_bytes_max", 8 << 20, 1024, 256 << 20)                         \
     SETTING(idle_ns, "idle_timeout_ns", 60 * NS_PER_S, NS_PER_MS, 86400 * NS_PER_S)         \
+    SETTING(announce_ns, "drain_announce_ns", 0, 0, 600 * NS_PER_S)                         \
+    SETTING(drain_ns, "drain_timeout_ns", 10 * NS_PER_S, NS_PER_MS, 600 * NS_PER_S)         \
     SETTING(request_ns, "request_timeout_ns", 10 * NS_PER_S, NS_PER_MS, 86400 * NS_PER_S)   \
     SETTING(ring_bytes, "records.ring_bytes", 4 << 20, 256 << 10, 1 << 30)                  \
     SETTING(flush_ns, "records.flush_interval_ns", NS_PER_S, 0, 3600 * NS_PER_S)            \
@@ -152,6 +161,8 @@ static NODISCARD int settings(struct gateway_process *p, const struct json *g,
                    .join_entries = (uint32_t)n.label_rows,
                    .digest_ms = (uint32_t)(n.digest_ns / NS_PER_MS)},
     };
+    p->announce_ns = n.announce_ns;
+    p->drain_ns = n.drain_ns;
     return pseudonym_key(p, &cfg->pseudonym_key, e);
 }
 
@@ -341,6 +352,92 @@ static void redial(struct loop *loop, struct loop_timer *t)
     say_hello(p);
 }
 
+/* --- Leaving ---------------------------------------------------------------------------------- */
+
+/* A stop is announced for as long as the project says; a gateway that a successor has replaced
+ * waits for its clients to come along, but no longer than a drain may take. What is left then is
+ * drained in finish(). */
+static void leave(struct gateway_process *p, enum gateway_leave how, int64_t ns)
+{
+    p->stopping = true;
+    p->left_ns = loop_now_ns(p->loop);
+    p->leave_until_ns = p->left_ns + ns;
+    gateway_leave(p->gw, how);
+}
+
+static bool has_left(const struct gateway_process *p, int64_t now_ns)
+{
+    if (!p->leave_until_ns)
+        return false;
+    return now_ns >= p->leave_until_ns ||
+           (gateway_leaving(p->gw) == GATEWAY_RETIRES && now_ns - p->left_ns > LEAVE_LEAST_NS &&
+            gateway_is_deserted(p->gw));
+}
+
+static void on_supervisor(struct loop *loop, struct loop_fd *w, uint32_t events)
+{
+    struct gateway_process *p = CONTAINER_OF(w, struct gateway_process, supervisor);
+    struct handover_message m;
+    struct err e;
+
+    (void)events;
+    if (handover_receive(w->fd, 0, &m, &e)) {
+        log_err("handover.failed", &e);
+        return;
+    }
+    handover_close(&m.sockets);
+    if (m.word == HANDOVER_GONE)
+        loop_fd_remove(loop, w);
+    if (m.word != HANDOVER_RETIRE || p->stopping)
+        return;
+    log_event(LOG_INFO, "gateway.retiring", "timeout_ms=%lld",
+              (long long)(p->drain_ns / NS_PER_MS));
+    leave(p, GATEWAY_RETIRES, p->drain_ns);
+}
+
+/* What to listen on: what the supervisor kept for this address, what systemd opened, or nothing,
+ * and then the gateway opens sockets of its own. */
+static NODISCARD int take_sockets(struct gateway_process *p, struct gateway_config *cfg,
+                                  struct err *e)
+{
+    struct handover_message m = {0};
+
+    if (p->options->handover) {
+        p->supervisor.fd = p->options->handover;
+        TRY(handover_receive(p->supervisor.fd, time_mono_ns() + GREETING_NS, &m, e));
+    } else {
+        TRY(handover_activated(&m.sockets, e));
+    }
+    if (!m.sockets.apart && strcmp(m.sockets.listen, cfg->listen) != 0)
+        handover_close(&m.sockets);
+    p->sockets = m.sockets;
+    if (!str_to_z(str_of(cfg->listen), p->sockets.listen, sizeof(p->sockets.listen)))
+        return FAIL(e, INVALID_ARGUMENT, "the address '%s' is too long", cfg->listen);
+    cfg->sockets = p->sockets.fds;
+    cfg->socket_count = p->sockets.n;
+    cfg->sockets_apart = p->sockets.apart;
+    cfg->successor = m.successor;
+    return 0;
+}
+
+static NODISCARD int tell_ready(struct gateway_process *p, struct err *e)
+{
+    struct handover_message m = {.word = HANDOVER_READY, .sockets = p->sockets};
+    bool supervised = p->options->handover != 0;
+    const int *fds;
+
+    m.sockets.n = gateway_sockets(p->gw, &fds);
+    memcpy(m.sockets.fds, fds, m.sockets.n * sizeof(fds[0]));
+    m.patience_ms = (p->announce_ns + 2 * p->drain_ns + PATIENCE_MORE_NS) / NS_PER_MS;
+    if (supervised) {
+        TRY(handover_send(p->supervisor.fd, &m, e));
+        p->supervisor.fn = on_supervisor;
+        TRY(loop_fd_add(p->loop, &p->supervisor, EPOLLIN, e));
+    }
+    gateway_sockets_forget(p->gw, supervised || p->sockets.apart);
+    return 0;
+}
+
 /* --- Life ------------------------------------------------------------------------------------- */
 
 static void watchdog(struct loop *loop, struct loop_timer *t)
@@ -348,14 +445,22 @@ static void watchdog(struct loop *loop, struct loop_timer *t)
     struct gateway_process *p = CONTAINER_OF(t, struct gateway_process, watchdog);
 
     gateway_watchdog(p->gw);
+    if (has_left(p, loop_now_ns(loop)))
+        loop_stop(loop);
     loop_timer_set(loop, t, loop_now_ns(loop) + WATCHDOG_NS);
 }
 
 static void on_signal(struct loop *loop, struct loop_signals *s, int signo)
 {
-    CONTAINER_OF(s, struct gateway_process, signals)->stopping = true;
+    struct gateway_process *p = CONTAINER_OF(s, struct gateway_process, signals);
+    bool again = p->stopping;
+
     log_event(LOG_INFO, "gateway.stopping", "signal=%d", signo);
-    loop_stop(loop);
+    p->stopping = true;
+    if (again || !p->gw || !p->announce_ns)
+        loop_stop(loop);
+    else
+        leave(p, GATEWAY_ANNOUNCES, p->announce_ns);
 }
 
 /* Waits for the first plan of a new project: control writes it when the project is applied. */
@@ -419,12 +524,14 @@ static NODISCARD int prepare(struct gateway_process *p, struct err *e)
     mailbox_open(&p->plans, p->loop, on_plan_built);
     TRY(first_plan(p, hash, &g, e));
     TRY(settings(p, g, &cfg, e));
+    TRY(take_sockets(p, &cfg, e));
     TRY(gateway_tls_open(&p->tls, p->options->project_dir, g, &p->arena, &cfg.tls, e));
     TRY(gateway_new(&cfg, &p->gw, e));
     TRY(first_publish(p, hash, e));
     TRY(gateway_start(p->gw, e));
     TRY(pool_new("weir-plans", 1, 64, &p->worker, e));
     gateway_tls_watch(&p->tls, p->loop, p->gw);
+    TRY(tell_ready(p, e));
     log_event(LOG_INFO, "gateway.ready", "listen=%s port=%u plan=%.12s start_ms=%.1f", cfg.listen,
               gateway_port(p->gw), hash, (double)(time_mono_ns() - start) / 1e6);
     return 0;
@@ -435,13 +542,14 @@ static void finish(struct gateway_process *p)
     p->stopping = true;
     pool_free(p->worker);
     if (p->gw)
-        gateway_stop(p->gw, STOP_GRACE_NS);
+        gateway_stop(p->gw, p->drain_ns);
     gateway_free(p->gw); /* its keeper sends a last digest into the mailbox */
     if (p->loop) {
         mailbox_close(&p->digests);
         mailbox_close(&p->plans);
         link_finish(&p->link, time_mono_ns() + NS_PER_S);
         link_close(&p->link);
+        loop_fd_remove(p->loop, &p->supervisor);
         loop_signals_close(p->loop, &p->signals);
     }
     loop_free(p->loop);
@@ -450,7 +558,7 @@ static void finish(struct gateway_process *p)
 
 int server_gateway_main(const struct server_options *o)
 {
-    struct gateway_process p = {.options = o, .link.watch.fd = -1};
+    struct gateway_process p = {.options = o, .link.watch.fd = -1, .supervisor.fd = -1};
     struct err e;
     int rc;
 

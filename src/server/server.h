@@ -18,6 +18,7 @@ struct server_options {
     bool no_records;         /* gateway: neither store nor watch what is answered */
     bool no_monitors;        /* gateway: store, but do not count */
     bool no_control;         /* up: run the gateway alone */
+    int handover;            /* gateway: descriptor that leads to the supervisor; 0: none */
     enum log_level log_level;
     enum log_format log_format;
 };

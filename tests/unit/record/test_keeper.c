@@ -159,6 +159,67 @@ static void one_keeper_per_folder(void)
     sample_dir_done(dir);
 }
 
+static uint32_t open_segments(const char *dir)
+{
+    AUTO(arena_done) struct arena a = {0};
+    uint32_t open = 0;
+    str *names;
+    size_t n;
+    struct err e;
+
+    arena_init(&a, 0);
+    if (!CHECK_OK(file_list(dir, &a, &names, &n, &e), &e))
+        return 0;
+    for (size_t i = 0; i < n; i++)
+        open += str_ends(names[i], S(SEGMENT_OPEN_EXT));
+    return open;
+}
+
+/* A successor leaves the open segment of a living predecessor alone, and seals it once that one has
+ * gone without doing so. */
+static void a_successor_takes_the_folder_over(void)
+{
+    const struct record_schema *s = sample_floats("keeper", "1", 4, NULL);
+    AUTO(keeper_closep) struct keeper *old = NULL;
+    AUTO(keeper_closep) struct keeper *next = NULL;
+    struct seen seen = {0};
+    struct keeper_config cfg, successor;
+    struct record_ring *ring, *second;
+    char dir[64];
+    struct err e;
+
+    sample_dir(dir);
+    time_test_virtual(NS_PER_S, 1000 * NS_PER_S);
+    successor = cfg = config_of(dir, &seen);
+    successor.gateway = S("gw-next");
+    successor.successor = true;
+    NEED_OK(keeper_open(&cfg, &old, &e), &e);
+    NEED_OK(keeper_ring_new(old, 0, &ring, &e), &e);
+    (void)sample_put(ring, s, S("n1"), RECORD_PREDICT, 0, 1, 1);
+    keeper_turn(old);
+    time_test_advance(100 * NS_PER_MS);
+    keeper_turn(old);
+    CHECK_INT(open_segments(dir), 1);
+    NEED_OK(keeper_open(&successor, &next, &e), &e);
+    NEED_OK(keeper_ring_new(next, 0, &second, &e), &e);
+    (void)sample_put(second, s, S("n2"), RECORD_PREDICT, 0, 1, 1);
+    keeper_turn(next);
+    time_test_advance(100 * NS_PER_MS);
+    keeper_turn(next);
+    CHECK_INT(open_segments(dir), 2);
+    keeper_close(old); /* not stopped first: as if it had been killed */
+    old = NULL;
+    time_test_advance(100 * NS_PER_MS);
+    keeper_turn(next);
+    CHECK_INT(open_segments(dir), 1);
+    keeper_seal_soon(next);
+    keeper_turn(next);
+    CHECK_INT(open_segments(dir), 0);
+    CHECK_INT(count_all(dir, NULL, 0), 2);
+    time_test_real();
+    sample_dir_done(dir);
+}
+
 /* The disk refuses for a while: counted, reported, told to who waits; then it recovers. */
 static void a_full_disk_is_counted_and_survived(void)
 {
@@ -435,6 +496,7 @@ static void power_loss_loses_nothing_flushed(void)
 }
 
 RUN_TESTS(T(turns_flush_seal_and_send), T(one_keeper_per_folder),
-          T(a_full_disk_is_counted_and_survived), T(a_folder_limit_acts_like_a_full_disk),
-          T(the_thread_keeps_up_and_sleeps), T(kill_nine_loses_nothing_flushed),
-          T(death_inside_any_file_call), T(power_loss_loses_nothing_flushed))
+          T(a_successor_takes_the_folder_over), T(a_full_disk_is_counted_and_survived),
+          T(a_folder_limit_acts_like_a_full_disk), T(the_thread_keeps_up_and_sleeps),
+          T(kill_nine_loses_nothing_flushed), T(death_inside_any_file_call),
+          T(power_loss_loses_nothing_flushed))

@@ -9,10 +9,7 @@
 
 #include "base/mem.h"
 #include "base/time.h"
-#include "loop/dial.h"
-#include "loop/stream.h"
-
-#include <unistd.h>
+#include "loop/channel.h"
 
 #define WINDOW_BYTES ((size_t)64 << 10)
 #define TIMEOUT_DEFAULT_NS (30 * NS_PER_S)
@@ -22,7 +19,7 @@ struct call {
     const struct cli_http_request *req;
     struct arena *arena;
     char host[ADDR_TEXT_SIZE + 256];
-    int fd;
+    struct channel channel;
     int64_t deadline_ns;
     char *in; /* owned; WINDOW_BYTES */
     size_t n; /* bytes in it */
@@ -36,8 +33,7 @@ struct call {
 
 static void call_done(struct call *c)
 {
-    if (c->fd >= 0)
-        close(c->fd);
+    channel_close(&c->channel);
     mem_free(c->in);
     buf_done(&c->gathered);
     http1_sse_done(&c->sse);
@@ -67,7 +63,7 @@ static int connect_to(struct call *c, struct err *e)
         address = S("localhost");
     if (!str_to_z(address, c->host, sizeof(c->host)))
         return FAIL(e, INVALID_ARGUMENT, "address '" STR_F "' is too long", STR_A(address));
-    return dial(&addr, c->deadline_ns, &c->fd, e);
+    return channel_open(&c->channel, &addr, NULL, c->host, c->deadline_ns, e);
 }
 
 static int send_request(struct call *c, struct err *e)
@@ -79,17 +75,13 @@ static int send_request(struct call *c, struct err *e)
     bool needs_length = has_body || str_eq(method, S("POST")) || str_eq(method, S("PUT"));
     AUTO(buf_done) struct buf out = {0};
 
-    buf_init(&out, WINDOW_BYTES + q->extra.n);
+    buf_init(&out, 2 * WINDOW_BYTES + q->extra.n);
     http1_write_request(&out, method, str_of(q->target ? q->target : "/"), str_of(c->host), type,
                         needs_length ? q->body.n : HTTP1_LENGTH_CLOSE, false, q->extra);
-    if (q->body.n <= WINDOW_BYTES / 2) /* one packet for small requests */
-        buf_add_str(&out, q->body);
     if (out.overflowed)
-        return FAIL(e, INVALID_ARGUMENT, "the request head is larger than %zu bytes", WINDOW_BYTES);
-    TRY(stream_write_all(c->fd, out.p, out.n, c->deadline_ns, e));
-    if (q->body.n > WINDOW_BYTES / 2)
-        TRY(stream_write_all(c->fd, q->body.p, q->body.n, c->deadline_ns, e));
-    return 0;
+        return FAIL(e, INVALID_ARGUMENT, "the request head is larger than %zu bytes",
+                    2 * WINDOW_BYTES);
+    return channel_write_both(&c->channel, &out, q->body, c->deadline_ns, e);
 }
 
 /* Reads more into the window; *ret_end at the end of the stream. */
@@ -100,7 +92,7 @@ static int fill(struct call *c, bool *ret_end, struct err *e)
     ASSERT(c->n < WINDOW_BYTES);
     if (c->streamed)
         c->deadline_ns = time_mono_ns() + timeout_ns(c);
-    TRY(stream_read(c->fd, c->in + c->n, WINDOW_BYTES - c->n, c->deadline_ns, &got, e));
+    TRY(channel_read(&c->channel, c->in + c->n, WINDOW_BYTES - c->n, c->deadline_ns, &got, e));
     c->n += got;
     *ret_end = got == 0;
     return 0;
@@ -271,7 +263,7 @@ int cli_http(const struct cli_http_request *req, struct arena *a, struct cli_htt
              struct err *e)
 {
     size_t max = req->body_bytes_max ? req->body_bytes_max : BODY_MAX_DEFAULT;
-    AUTO(call_done) struct call c = {.req = req, .arena = a, .fd = -1};
+    AUTO(call_done) struct call c = {.req = req, .arena = a, .channel = {.fd = -1, .wake_fd = -1}};
     struct err own;
 
     ASSERT(req->address);

@@ -7,30 +7,15 @@
  * A context holds nothing that depends on a connection, and OpenSSL counts references of its own: a
  * connection keeps the certificates that it began with.
  */
-#include "loop/tls.h"
-
 #include "base/files.h"
 #include "base/mem.h"
 #include "base/time.h"
+#include "loop/tls_priv.h"
 
 #include <errno.h>
 #include <limits.h>
 #include <openssl/err.h>
-#include <openssl/ssl.h>
 #include <openssl/x509v3.h>
-
-#define NAME_MAX_BYTES 256
-
-struct tls_context {
-    uint32_t refs; /* atomic */
-    SSL_CTX *ssl;  /* owned */
-    int64_t expires_ns;
-};
-
-struct tls {
-    SSL *ssl; /* owned */
-    char name[NAME_MAX_BYTES];
-};
 
 /* The newest complaint of the library on this thread, in words, and none left behind. */
 const char *tls_reason(void)
@@ -63,8 +48,7 @@ static int choose_protocol(SSL *ssl, const unsigned char **ret, unsigned char *r
     return SSL_TLSEXT_ERR_OK;
 }
 
-/* The library says little of a file that is not there; the file system says it well. */
-static NODISCARD int check_readable(const char *path, const char *what, struct err *e)
+int tls_check_readable(const char *path, const char *what, struct err *e)
 {
     AUTO(file_closep) int fd = -1;
 
@@ -73,25 +57,25 @@ static NODISCARD int check_readable(const char *path, const char *what, struct e
     return 0;
 }
 
-static NODISCARD int complain(const char *what, const char *path, struct err *e)
+int tls_complain(const char *what, const char *path, struct err *e)
 {
     const char *why = tls_reason();
 
     return FAIL(e, INVALID_ARGUMENT, "%s %s: %s", what, path, *why ? why : "not usable");
 }
 
-static NODISCARD int load_files(SSL_CTX *ssl, const struct tls_config *cfg, struct err *e)
+int tls_context_load_pair(SSL_CTX *ssl, const char *certificate, const char *key, struct err *e)
 {
-    TRY(check_readable(cfg->certificate, "TLS certificate", e));
-    TRY(check_readable(cfg->key, "TLS key", e));
-    if (SSL_CTX_use_certificate_chain_file(ssl, cfg->certificate) != 1)
-        return complain("TLS certificate", cfg->certificate, e);
-    if (SSL_CTX_use_PrivateKey_file(ssl, cfg->key, SSL_FILETYPE_PEM) == 1)
+    TRY(tls_check_readable(certificate, "TLS certificate", e));
+    TRY(tls_check_readable(key, "TLS key", e));
+    if (SSL_CTX_use_certificate_chain_file(ssl, certificate) != 1)
+        return tls_complain("TLS certificate", certificate, e);
+    if (SSL_CTX_use_PrivateKey_file(ssl, key, SSL_FILETYPE_PEM) == 1)
         return 0;
     if (ERR_GET_REASON(ERR_peek_last_error()) == X509_R_KEY_VALUES_MISMATCH)
-        return FAIL(e, INVALID_ARGUMENT, "TLS key %s does not belong to the certificate %s",
-                    cfg->key, cfg->certificate);
-    return complain("TLS key", cfg->key, e);
+        return FAIL(e, INVALID_ARGUMENT, "TLS key %s does not belong to the certificate %s", key,
+                    certificate);
+    return tls_complain("TLS key", key, e);
 }
 
 static NODISCARD int load_clients(SSL_CTX *ssl, const char *path, struct err *e)
@@ -100,10 +84,10 @@ static NODISCARD int load_clients(SSL_CTX *ssl, const char *path, struct err *e)
 
     if (!path)
         return 0;
-    TRY(check_readable(path, "TLS client_ca", e));
+    TRY(tls_check_readable(path, "TLS client_ca", e));
     names = SSL_load_client_CA_file(path);
     if (!names || SSL_CTX_load_verify_locations(ssl, path, NULL) != 1)
-        return complain("TLS client_ca", path, e);
+        return tls_complain("TLS client_ca", path, e);
     SSL_CTX_set_client_CA_list(ssl, names); /* takes names */
     SSL_CTX_set_verify(ssl, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
     return 0;
@@ -116,12 +100,21 @@ static NODISCARD int check_validity(struct tls_context *c, const struct tls_conf
     int days, seconds;
 
     if (!leaf || !ASN1_TIME_diff(&days, &seconds, NULL, X509_get0_notAfter(leaf)))
-        return complain("TLS certificate", cfg->certificate, e);
+        return tls_complain("TLS certificate", cfg->certificate, e);
     if (days < 0 || seconds < 0)
         return FAIL(e, INVALID_ARGUMENT, "TLS certificate %s has expired: renew it",
                     cfg->certificate);
     c->expires_ns = time_wall_ns() + ((int64_t)days * 86400 + seconds) * NS_PER_S;
     return 0;
+}
+
+void tls_context_prepare(SSL_CTX *ssl)
+{
+    SSL_CTX_set_min_proto_version(ssl, TLS1_2_VERSION);
+    SSL_CTX_set_options(ssl, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION);
+    SSL_CTX_set_mode(ssl, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
+                              SSL_MODE_RELEASE_BUFFERS);
+    SSL_CTX_set_read_ahead(ssl, 1);
 }
 
 int tls_context_new(const struct tls_config *cfg, struct tls_context **ret_context, struct err *e)
@@ -133,16 +126,12 @@ int tls_context_new(const struct tls_config *cfg, struct tls_context **ret_conte
     c->ssl = SSL_CTX_new(TLS_server_method());
     if (!c->ssl)
         return FAIL(e, RESOURCE_EXHAUSTED, "TLS: %s", tls_reason());
-    SSL_CTX_set_min_proto_version(c->ssl, TLS1_2_VERSION);
-    SSL_CTX_set_options(c->ssl, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION |
-                                    SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_PRIORITIZE_CHACHA |
+    tls_context_prepare(c->ssl);
+    SSL_CTX_set_options(c->ssl, SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_PRIORITIZE_CHACHA |
                                     SSL_OP_IGNORE_UNEXPECTED_EOF);
-    SSL_CTX_set_mode(c->ssl, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
-                                 SSL_MODE_RELEASE_BUFFERS);
-    SSL_CTX_set_read_ahead(c->ssl, 1);
     SSL_CTX_set_session_id_context(c->ssl, (const unsigned char *)"weir", 4);
     SSL_CTX_set_alpn_select_cb(c->ssl, choose_protocol, cfg->http2 ? c->ssl : NULL);
-    TRY(load_files(c->ssl, cfg, e));
+    TRY(tls_context_load_pair(c->ssl, cfg->certificate, cfg->key, e));
     TRY(load_clients(c->ssl, cfg->client_ca, e));
     TRY(check_validity(c, cfg, e));
     *ret_context = TAKE(c);

@@ -35,12 +35,36 @@ DEFINE_AUTO_PTR(struct tls_context, tls_context_unref)
 /* When the leaf stops being valid, in nanoseconds of the wall clock. */
 int64_t tls_context_expires_ns(const struct tls_context *c);
 
+/* --- The client's side ------------------------------------------------------------------------ */
+
+struct tls_client_config {
+    const char *ca;          /* PEM of who may sign the server's certificate; NULL: the system's */
+    const char *certificate; /* PEM, with its key: what this client shows of itself; or NULL */
+    const char *key;
+    bool http2; /* ask for h2 and for nothing else; else for http/1.1 */
+};
+
+/* Like tls_context_new. */
+NODISCARD int tls_client_context_new(const struct tls_client_config *cfg,
+                                     struct tls_context **ret_context, struct err *e);
+
 struct tls;
+
+/* Makes a connected, non-blocking fd, which stays the caller's, one of TLS: blocks until the
+ * handshake is done. The chain must lead to an authority and the certificate be for `host`, a name
+ * or an address. UNAVAILABLE tells what is wrong with the server; DEADLINE_EXCEEDED. */
+NODISCARD int tls_connect(struct tls_context *c, int fd, const char *host, int64_t deadline_ns,
+                          struct tls **ret_tls, struct err *e);
+/* After EAGAIN: true when it waits to write whatever was asked of it, else to read. */
+bool tls_wants_write(const struct tls *t);
+
+/* --- The server's side, and both -------------------------------------------------------------- */
 
 /* The server's side of a new connection; fd stays the caller's. Does not block: the handshake goes
  * on inside of tls_recv and tls_send. NULL when there is no memory. */
 struct tls *tls_accept(struct tls_context *c, int fd);
 void tls_free(struct tls *t); /* accepts NULL; does not close fd */
+DEFINE_AUTO_PTR(struct tls, tls_free)
 
 /* Like recv(2) and send(2), with errno: EAGAIN when the socket is not ready (either direction may
  * be meant), EPROTO for what is no TLS or a client without the certificate that is demanded.

@@ -120,6 +120,58 @@ enum code grpc_code_of_http(int status)
     }
 }
 
+/* --- The client's side --------------------------------------------------------------------------
+ */
+
+str grpc_timeout_write(int64_t timeout_ns, char text[GRPC_TIMEOUT_TEXT])
+{
+    static const struct {
+        int64_t ns;
+        char unit;
+    } units[] = {{1, 'n'}, {1000, 'u'}, {NS_PER_MS, 'm'}, {NS_PER_S, 'S'}, {60 * NS_PER_S, 'M'}};
+    static const int64_t max = 99999999; /* TIMEOUT_DIGITS_MAX of them */
+    size_t i = 0, n;
+
+    ASSERT(timeout_ns > 0);
+    while (i + 1 < ARRAY_LEN(units) && (timeout_ns - 1) / units[i].ns + 1 > max)
+        i++;
+    n = num_i64_text(MIN((timeout_ns - 1) / units[i].ns + 1, max), text);
+    text[n] = units[i].unit;
+    return (str){text, n + 1};
+}
+
+enum code grpc_status_parse(str text)
+{
+    uint64_t code;
+
+    return str_to_u64(text, &code) && code < CODE_COUNT ? (enum code)code : CODE_UNKNOWN;
+}
+
+static int hex_digit(char c)
+{
+    return c >= '0' && c <= '9'                 ? c - '0'
+           : (c | 32) >= 'a' && (c | 32) <= 'f' ? (c | 32) - 'a' + 10
+                                                : -1;
+}
+
+void grpc_text_decode(str text, char *ret_text, size_t size)
+{
+    size_t n = 0;
+
+    ASSERT(size > 0);
+    for (size_t i = 0; i < text.n && n < size - 1; i++) {
+        char c = text.p[i];
+
+        if (c == '%' && i + 2 < text.n && hex_digit(text.p[i + 1]) >= 0 &&
+            hex_digit(text.p[i + 2]) >= 0) {
+            c = (char)(hex_digit(text.p[i + 1]) << 4 | hex_digit(text.p[i + 2]));
+            i += 2;
+        }
+        ret_text[n++] = (unsigned char)c < ' ' || c == 0x7f ? ' ' : c;
+    }
+    ret_text[n] = '\0';
+}
+
 /* --- Messages -----------------------------------------------------------------------------------
  */
 

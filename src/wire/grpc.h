@@ -40,6 +40,17 @@ NODISCARD bool grpc_timeout_parse(str text, int64_t *ret_timeout_ns);
 /* The code for an answer that HTTP/2 itself refused with this status. */
 enum code grpc_code_of_http(int status);
 
+/* --- The client's side --------------------------------------------------------------------------
+ */
+
+#define GRPC_TIMEOUT_TEXT 40
+/* The value of grpc-timeout for ns > 0, rounded up to eight digits. */
+str grpc_timeout_write(int64_t timeout_ns, char text[GRPC_TIMEOUT_TEXT]);
+/* The number in grpc-status; CODE_UNKNOWN for what is none. */
+enum code grpc_status_parse(str text);
+/* Decodes grpc-message into plain text, cut to what fits, control characters replaced. */
+void grpc_text_decode(str text, char *ret_text, size_t size);
+
 /* --- Messages -----------------------------------------------------------------------------------
  */
 

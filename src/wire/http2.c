@@ -246,17 +246,16 @@ void http2_session_end(struct http2_session *s, const char *wrong, uint32_t erro
     nghttp2_session_terminate_session(s->ng, error_code);
 }
 
-static int options_make(const struct http2_limits *limits, nghttp2_option **ret_option)
+int http2_options_make(uint32_t acks, uint32_t continuations, nghttp2_option **ret_option)
 {
     nghttp2_option *o;
 
     if (nghttp2_option_new(&o))
         return -1;
-    nghttp2_option_set_no_auto_window_update(o, 1);
     nghttp2_option_set_no_closed_streams(o, 1);
-    nghttp2_option_set_max_outbound_ack(o, limits->acks);
+    nghttp2_option_set_max_outbound_ack(o, acks);
     nghttp2_option_set_max_settings(o, 32);
-    nghttp2_option_set_max_continuations(o, limits->continuations);
+    nghttp2_option_set_max_continuations(o, continuations);
     /* It has a limit of its own, by the clock: ours is stricter and has none. */
     nghttp2_option_set_stream_reset_rate_limit(o, UINT32_MAX, UINT32_MAX);
     *ret_option = o;
@@ -269,8 +268,9 @@ static int session_make(struct http2_session *s)
     nghttp2_option *option;
     int rc;
 
-    if (options_make(&s->limits, &option))
+    if (http2_options_make(s->limits.acks, s->limits.continuations, &option))
         return -1;
+    nghttp2_option_set_no_auto_window_update(option, 1);
     rc = nghttp2_session_callbacks_new(&callbacks);
     if (!rc) {
         http2_request_callbacks(callbacks);

@@ -24,7 +24,7 @@ static bool is_plain_value(str v)
     return http1_skip_value(v.p, v.p + v.n) == v.p + v.n;
 }
 
-static nghttp2_nv nv_of(str name, str value)
+nghttp2_nv http2_nv(str name, str value)
 {
     /* An id is different each time: not worth a place in the peer's table. */
     uint8_t flags =
@@ -53,7 +53,7 @@ static int trailers_submit(struct stream *st)
 
         memcpy(&t, p, sizeof(t));
         p += sizeof(t);
-        nv[i] = nv_of((str){p, t.name_bytes}, (str){p + t.name_bytes, t.value_bytes});
+        nv[i] = http2_nv((str){p, t.name_bytes}, (str){p + t.name_bytes, t.value_bytes});
         p += t.name_bytes + t.value_bytes;
     }
     return nghttp2_submit_trailer(st->s->ng, st->public.id, nv, st->trailer_count);
@@ -184,11 +184,11 @@ struct head {
 static void head_make(struct head *h, int status, const struct http1_header *fields, size_t count)
 {
     ASSERT(status >= 100 && status <= 999 && count <= HTTP2_FIELDS_MAX);
-    h->nv[0] = nv_of(S(":status"), (str){h->status, num_i64_text(status, h->status)});
+    h->nv[0] = http2_nv(S(":status"), (str){h->status, num_i64_text(status, h->status)});
     h->count = 1;
     for (size_t i = 0; i < count; i++)
         if (is_plain_value(fields[i].value))
-            h->nv[h->count++] = nv_of(fields[i].name, fields[i].value);
+            h->nv[h->count++] = http2_nv(fields[i].name, fields[i].value);
 }
 
 /* True when a head may still be sent. */
@@ -233,7 +233,7 @@ void http2_respond(struct http2_stream *public, int status, const struct http1_h
     head_make(&h, status, fields, count);
     if (has_length)
         h.nv[h.count++] =
-            nv_of(S("content-length"), (str){h.length, num_i64_text((int64_t)body.n, h.length)});
+            http2_nv(S("content-length"), (str){h.length, num_i64_text((int64_t)body.n, h.length)});
     if (!has_length || public->req.method == HTTP1_M_HEAD)
         body = STR_NULL;
     st->finished = true;

@@ -101,3 +101,11 @@ void http2_answer_drop(struct stream *st); /* the stream is closed: its bytes go
 struct stream *http2_stream_take(struct http2_session *s, int32_t id);
 void http2_stream_recycle(struct stream *st);
 void http2_body_drop(struct stream *st); /* lets go of the request's body bytes */
+
+/* --- Of both sides ----------------------------------------------------------------------------
+ */
+
+/* Limits that nghttp2 keeps by itself (http2.c). -1: no memory. */
+int http2_options_make(uint32_t acks, uint32_t continuations, nghttp2_option **ret_option);
+/* A field as nghttp2 takes it; the texts are borrowed. */
+nghttp2_nv http2_nv(str name, str value);

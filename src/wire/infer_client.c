@@ -7,13 +7,10 @@
 #include "wire/infer_client.h"
 
 #include "wire/json_scan.h"
-#include "wire/tensor_data.h"
-#include "wire/tensor_json.h"
+#include "wire/tensor_check.h"
 #include "wire/tensor_raw.h"
 
 #include <stdio.h>
-
-#define SHOWN(s) STR_A(str_take((s), 64))
 
 /* --- Questions -------------------------------------------------------------------------------- */
 
@@ -85,9 +82,8 @@ struct reader {
 };
 
 struct output {
-    str name, datatype, parameters;
-    uint32_t rank;
-    int64_t shape[TENSOR_RANK_MAX];
+    struct tensor_claim claim;
+    str parameters;
     bool has_shape;
     const char *data_at; /* NULL: there is none */
 };
@@ -115,31 +111,23 @@ static NODISCARD int shape_read(struct reader *r, struct output *o, struct err *
 
     if (!scan_open(&r->s, '[', "a list of dimensions for \"shape\""))
         return scan_error(&r->s, e);
-    o->rank = 0;
+    o->claim.rank = 0;
     while (scan_item(&r->s, &first)) {
         scan_blank(&r->s);
-        if (o->rank == TENSOR_RANK_MAX) {
+        if (o->claim.rank == TENSOR_RANK_MAX) {
             scan_wrong(&r->s, "at most 8 dimensions in \"shape\"");
             break;
         }
-        if (!scan_number(&r->s, &value, &o->shape[o->rank], &exact))
+        if (!scan_number(&r->s, &value, &o->claim.shape[o->claim.rank], &exact))
             break;
         if (!exact) {
             scan_wrong(&r->s, "whole numbers below 2^63 in \"shape\"");
             break;
         }
-        o->rank++;
+        o->claim.rank++;
     }
     o->has_shape = true;
     return r->s.wrong ? scan_error(&r->s, e) : 0;
-}
-
-static struct tensor *output_find(const struct reader *r, str name)
-{
-    for (uint32_t i = 0; i < r->output_count; i++)
-        if (str_eq(r->outputs[i].spec->name, name))
-            return &r->outputs[i];
-    return NULL;
 }
 
 static NODISCARD int data_read(struct reader *r, const struct output *o, struct tensor *t,
@@ -149,45 +137,38 @@ static NODISCARD int data_read(struct reader *r, const struct output *o, struct 
     struct scan s = r->s;
 
     if (tensor_type_kind(t->spec->datatype) == TENSOR_KIND_HALF)
-        return FAIL(e, INVALID_ARGUMENT, "output '" STR_F "': %s has no JSON form", SHOWN(o->name),
-                    tensor_type_name(t->spec->datatype));
+        return FAIL(e, INVALID_ARGUMENT, "output '" STR_F "': %s has no JSON form",
+                    SHOWN(o->claim.name), tensor_type_name(t->spec->datatype));
     /* An element takes two bytes of text at least: no more memory than 8 times what came. */
     if (t->count > (size_t)(s.end - o->data_at))
         return FAIL(e, INVALID_ARGUMENT, "output '" STR_F "': fewer elements than its shape says",
-                    SHOWN(o->name));
+                    SHOWN(o->claim.name));
     t->cap_bytes = t->bytes;
     t->data = arena_alloc(r->arena, MAX(t->bytes, (size_t)16));
     if (!t->data)
-        return FAIL(e, RESOURCE_EXHAUSTED, "no memory for output '" STR_F "'", SHOWN(o->name));
+        return FAIL(e, RESOURCE_EXHAUSTED, "no memory for output '" STR_F "'",
+                    SHOWN(o->claim.name));
     s.p = o->data_at;
     problems_begin(&problems);
     if (tensor_data_read(&s, t, true, r->arena, &problems))
         return problems_end(&problems, e);
     if (s.wrong)
         return scan_error(&s, e);
-    return FAIL(e, RESOURCE_EXHAUSTED, "no memory for output '" STR_F "'", SHOWN(o->name));
+    return FAIL(e, RESOURCE_EXHAUSTED, "no memory for output '" STR_F "'", SHOWN(o->claim.name));
 }
 
 static NODISCARD int output_end(struct reader *r, const struct output *o, struct err *e)
 {
-    struct tensor *t = output_find(r, o->name);
+    struct tensor *t;
     int64_t size = -1;
     str given;
     bool binary = infer_parameter_get(o->parameters, S("binary_data_size"), &given);
 
-    if (!t)
-        return FAIL(e, INVALID_ARGUMENT, "output '" STR_F "' was not asked for", SHOWN(o->name));
-    if (t->present)
-        return FAIL(e, INVALID_ARGUMENT, "output '" STR_F "' came twice", SHOWN(o->name));
-    if (!str_eqz(o->datatype, tensor_type_name(t->spec->datatype)))
-        return FAIL(e, INVALID_ARGUMENT, "output '" STR_F "' is " STR_F ", declared is %s",
-                    SHOWN(o->name), STR_A(str_take(o->datatype, 16)),
-                    tensor_type_name(t->spec->datatype));
     if (!o->has_shape || binary == (o->data_at != NULL))
         return FAIL(e, INVALID_ARGUMENT,
-                    "output '" STR_F "' has no shape, or no data, or both kinds", SHOWN(o->name));
-    TRY(tensor_raw_shape(t, o->shape, o->rank, e));
-    t->present = true;
+                    "output '" STR_F "' has no shape, or no data, or both kinds",
+                    SHOWN(o->claim.name));
+    TRY(tensor_check_output(r->outputs, r->output_count, &o->claim, &t, e));
     if (!binary)
         return data_read(r, o, t, e);
     if (!infer_parameter_int(o->parameters, S("binary_data_size"), &size) || size < 0 ||
@@ -196,7 +177,7 @@ static NODISCARD int output_end(struct reader *r, const struct output *o, struct
                     "output '" STR_F
                     "': binary_data_size is not a size within the %zu bytes behind "
                     "the JSON",
-                    SHOWN(o->name), r->raw.n);
+                    SHOWN(o->claim.name), r->raw.n);
     TRY(tensor_raw_over(t, str_take(r->raw, (size_t)size), r->arena, e));
     r->raw = str_skip(r->raw, (size_t)size);
     return 0;
@@ -205,9 +186,9 @@ static NODISCARD int output_end(struct reader *r, const struct output *o, struct
 static NODISCARD int output_member(struct reader *r, str key, struct output *o, struct err *e)
 {
     if (str_eq(key, S("name")))
-        return text_read(r, "a string for \"name\"", &o->name, e);
+        return text_read(r, "a string for \"name\"", &o->claim.name, e);
     if (str_eq(key, S("datatype")))
-        return text_read(r, "a string for \"datatype\"", &o->datatype, e);
+        return text_read(r, "a string for \"datatype\"", &o->claim.datatype, e);
     if (str_eq(key, S("shape")))
         return shape_read(r, o, e);
     if (str_eq(key, S("parameters"))) {
@@ -224,7 +205,7 @@ static NODISCARD int output_member(struct reader *r, str key, struct output *o, 
 
 static NODISCARD int output_read(struct reader *r, struct err *e)
 {
-    struct output o = {.name = STR_NULL};
+    struct output o = {.parameters = STR_NULL};
     struct scan_text key;
     bool first = true;
 
@@ -253,8 +234,7 @@ int infer_answer_read(str json, str raw, struct tensor *outputs, uint32_t output
     bool first = true;
     struct scan_text key;
 
-    for (uint32_t i = 0; i < output_count; i++)
-        outputs[i].present = false;
+    tensor_check_outputs_begin(outputs, output_count);
     scan_begin(&r.s, json);
     if (!scan_open(&r.s, '{', "an object"))
         return scan_error(&r.s, e);
@@ -266,10 +246,7 @@ int infer_answer_read(str json, str raw, struct tensor *outputs, uint32_t output
     }
     if (r.s.wrong || !scan_finish(&r.s))
         return scan_error(&r.s, e);
-    for (uint32_t i = 0; i < output_count; i++)
-        if (!outputs[i].present)
-            return FAIL(e, INVALID_ARGUMENT, "output '" STR_F "' is missing",
-                        SHOWN(outputs[i].spec->name));
+    TRY(tensor_check_outputs_end(outputs, output_count, e));
     if (r.raw.n)
         return FAIL(e, INVALID_ARGUMENT, "%zu bytes behind the JSON belong to no output", r.raw.n);
     return 0;

@@ -22,15 +22,6 @@
 #define PARAMETER_ROOM 40 /* of one parameter in JSON, without its texts */
 #define ESCAPE_MAX 6      /* bytes of JSON for one byte of text */
 
-const struct pb_contents PB_CONTENTS[TENSOR_TYPE_COUNT] = {
-    [TENSOR_BOOL] = {1, "bool_contents"},     [TENSOR_INT8] = {2, "int_contents"},
-    [TENSOR_INT16] = {2, "int_contents"},     [TENSOR_INT32] = {2, "int_contents"},
-    [TENSOR_INT64] = {3, "int64_contents"},   [TENSOR_UINT8] = {4, "uint_contents"},
-    [TENSOR_UINT16] = {4, "uint_contents"},   [TENSOR_UINT32] = {4, "uint_contents"},
-    [TENSOR_UINT64] = {5, "uint64_contents"}, [TENSOR_FP32] = {6, "fp32_contents"},
-    [TENSOR_FP64] = {7, "fp64_contents"},     [TENSOR_BYTES] = {8, "bytes_contents"},
-};
-
 struct reader {
     struct pb r;
     struct tensor_check check;
@@ -166,205 +157,18 @@ static int parameters_read(struct arena *a, str message, uint32_t number, str *r
     return scan_flat_object(&s, TENSOR_JSON_PARAMETERS_MAX, ret_text) ? 0 : scan_error(&s, e);
 }
 
-/* --- Typed contents -----------------------------------------------------------------------------
- */
-
-struct fill {
-    struct reader *rd;
-    struct tensor *t;
-    size_t got; /* elements, those past the end counted and not stored */
-    bool wrong; /* a value; said once */
-};
-
-static void fill_integer(struct fill *f, uint64_t v)
-{
-    const struct tensor_spec *spec = f->t->spec;
-    size_t size = tensor_type_bytes(spec->datatype), i = f->got++;
-    unsigned unused = 64 - 8 * (unsigned)size;
-    bool is_signed = tensor_type_kind(spec->datatype) == TENSOR_KIND_SIGNED, fits;
-
-    if (spec->datatype == TENSOR_BOOL)
-        fits = v <= 1;
-    else if (is_signed)
-        fits = (int64_t)(v << unused) >> unused == (int64_t)v;
-    else
-        fits = v << unused >> unused == v;
-    if (UNLIKELY(!fits) && !f->wrong) {
-        f->wrong = true;
-        if (is_signed)
-            problems_add(&f->rd->check.problems,
-                         "input '" STR_F "': element %zu is %lld, which does not fit %s",
-                         SHOWN(spec->name), i, (long long)v, tensor_type_name(spec->datatype));
-        else
-            problems_add(&f->rd->check.problems,
-                         "input '" STR_F "': element %zu is %llu, which does not fit %s",
-                         SHOWN(spec->name), i, (unsigned long long)v,
-                         tensor_type_name(spec->datatype));
-    }
-    if (i < f->t->count)
-        memcpy((char *)f->t->data + i * size, &v, size); /* little-endian: the low bytes */
-}
-
-static void fill_integers(struct fill *f, struct pb *r, const struct pb_field *field)
-{
-    const char *p = field->bytes.p, *end = p + field->bytes.n;
-    uint64_t v;
-
-    if (field->wire == PB_VARINT) {
-        fill_integer(f, field->value);
-        return;
-    }
-    if (!pb_is(r, field, PB_BYTES))
-        return;
-    while (p < end) {
-        if (!pb_varint(&p, end, &v)) {
-            r->wrong = "a broken varint in contents";
-            return;
-        }
-        fill_integer(f, v);
-    }
-}
-
-static void fill_reals(struct fill *f, struct pb *r, const struct pb_field *field)
-{
-    size_t size = tensor_type_bytes(f->t->spec->datatype), n = 1;
-    const void *from = &field->value;
-
-    if (field->wire != (size == 4 ? PB_FIXED32 : PB_FIXED64)) {
-        if (!pb_is(r, field, PB_BYTES))
-            return;
-        if (field->bytes.n % size) {
-            r->wrong = "a number is cut off in contents";
-            return;
-        }
-        from = field->bytes.p;
-        n = field->bytes.n / size;
-    }
-    if (n && n <= f->t->count - MIN(f->got, f->t->count))
-        memcpy((char *)f->t->data + f->got * size, from, n * size);
-    f->got += n;
-}
-
-static void fill_text(struct fill *f, struct pb *r, const struct pb_field *field)
-{
-    if (!pb_is(r, field, PB_BYTES))
-        return;
-    if (f->got < f->t->count)
-        ((str *)f->t->data)[f->got] = field->bytes;
-    f->got++;
-}
-
-/* The name of a field of InferTensorContents, whichever datatype it is for. */
-static const char *contents_name(uint32_t number)
-{
-    for (unsigned i = 0; i < TENSOR_TYPE_COUNT; i++)
-        if (PB_CONTENTS[i].number == number)
-            return PB_CONTENTS[i].name;
-    return "contents";
-}
-
-static void contents_unfit(struct fill *f, uint32_t number)
-{
-    const struct tensor_spec *spec = f->t->spec;
-    const char *wanted = PB_CONTENTS[spec->datatype].name;
-
-    if (f->wrong)
-        return;
-    f->wrong = true;
-    problems_add(&f->rd->check.problems, "input '" STR_F "': has %s, %s comes in %s",
-                 SHOWN(spec->name), contents_name(number), tensor_type_name(spec->datatype),
-                 wanted ? wanted : "raw_input_contents only");
-}
-
-/* Fills a tensor from InferTensorContents. */
-static void contents_read(struct reader *rd, str message, struct tensor *t)
-{
-    struct fill fill = {.rd = rd, .t = t};
-    char shape[TENSOR_SHAPE_TEXT_MAX];
-    struct pb_field f;
-    struct pb r;
-
-    pb_begin(&r, message);
-    while (pb_next(&r, &f)) {
-        if (f.number > 8)
-            continue;
-        if (f.number != PB_CONTENTS[t->spec->datatype].number) {
-            contents_unfit(&fill, f.number);
-            continue;
-        }
-        switch (tensor_type_kind(t->spec->datatype)) {
-        case TENSOR_KIND_FLOAT:
-            fill_reals(&fill, &r, &f);
-            break;
-        case TENSOR_KIND_TEXT:
-            fill_text(&fill, &r, &f);
-            break;
-        default:
-            fill_integers(&fill, &r, &f);
-        }
-    }
-    rd->r.wrong = r.wrong;
-    if (!fill.wrong && fill.got != t->count)
-        problems_add(
-            &rd->check.problems, "input '" STR_F "': data has %zu elements, its shape %s needs %zu",
-            SHOWN(t->spec->name), fill.got, tensor_shape_text(t->shape, t->rank, shape), t->count);
-}
-
 /* --- Inputs and outputs -------------------------------------------------------------------------
  */
 
-static void dimension_add(struct tensor_claim *claim, uint64_t v)
-{
-    if (claim->rank == TENSOR_RANK_MAX)
-        claim->shape_is_long = true;
-    else
-        claim->shape[claim->rank++] = (int64_t)v;
-}
-
-static void shape_read(struct pb *r, const struct pb_field *f, struct tensor_claim *claim)
-{
-    const char *p = f->bytes.p, *end = p + f->bytes.n;
-    uint64_t v;
-
-    if (f->wire == PB_VARINT) {
-        dimension_add(claim, f->value);
-        return;
-    }
-    if (!pb_is(r, f, PB_BYTES))
-        return;
-    while (p < end && !r->wrong) {
-        if (pb_varint(&p, end, &v))
-            dimension_add(claim, v);
-        else
-            r->wrong = "a broken varint in shape";
-    }
-}
-
 static void input_read(struct reader *rd, str message)
 {
-    struct tensor_claim claim = {.rank = 0};
     uint32_t at = rd->check.inputs_seen;
-    str contents = STR_NULL;
+    struct tensor_claim claim;
     struct tensor *t;
-    struct pb_field f;
-    struct pb r;
+    str contents;
 
-    pb_begin(&r, message);
-    while (pb_next(&r, &f)) {
-        if (f.number == PB_TENSOR_NAME && pb_is_text(&r, &f))
-            claim.name = f.bytes;
-        else if (f.number == PB_TENSOR_DATATYPE && pb_is_text(&r, &f))
-            claim.datatype = f.bytes;
-        else if (f.number == PB_TENSOR_SHAPE)
-            shape_read(&r, &f, &claim);
-        else if (f.number == PB_TENSOR_CONTENTS && pb_is(&r, &f, PB_BYTES)) {
-            if (contents.n) /* to be merged, says protobuf; nobody does */
-                r.wrong = "contents stand twice in an input";
-            contents = f.bytes;
-        }
-    }
-    rd->r.wrong = r.wrong;
-    if (r.wrong)
+    rd->r.wrong = infer_pb_tensor_read(message, &claim, &contents);
+    if (rd->r.wrong)
         return;
     t = tensor_check_input(&rd->check, &claim);
     if (at < rd->check.schema->input_count)
@@ -372,7 +176,7 @@ static void input_read(struct reader *rd, str message)
     rd->check.inputs_seen++;
     rd->any_contents |= contents.n > 0;
     if (t && contents.n)
-        contents_read(rd, contents, t);
+        rd->r.wrong = infer_pb_contents_read("input", contents, t, &rd->check.problems);
 }
 
 static int output_read(struct reader *rd, str message, struct err *e)

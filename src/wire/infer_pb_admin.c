@@ -141,8 +141,8 @@ void infer_pb_metadata_write(struct buf *to, str name, const str *versions, uint
     for (uint32_t i = 0; i < count; i++)
         pb_put_bytes(to, 2, versions[i]);
     pb_put_text(to, 3, platform);
-    specs_write(to, 4, schema->inputs, schema->input_count);
-    specs_write(to, 5, schema->outputs, schema->output_count);
+    specs_write(to, PB_METADATA_INPUTS, schema->inputs, schema->input_count);
+    specs_write(to, PB_METADATA_OUTPUTS, schema->outputs, schema->output_count);
 }
 
 /* ModelInput (dims in field 4) and ModelOutput (3). */

@@ -25,6 +25,11 @@ enum { /* of InferInputTensor, InferOutputTensor and, the first three, TensorMet
        PB_TENSOR_CONTENTS = 5,
 };
 
+enum { /* ModelMetadataResponse */
+       PB_METADATA_INPUTS = 4,
+       PB_METADATA_OUTPUTS = 5,
+};
+
 enum { /* InferParameter */
        PB_PARAMETER_BOOL = 1,
        PB_PARAMETER_INT64 = 2,
@@ -39,3 +44,14 @@ struct pb_contents {
     const char *name;
 };
 extern const struct pb_contents PB_CONTENTS[TENSOR_TYPE_COUNT];
+
+/* Reads a tensor's message but for its contents, which stay encoded (STR_NULL: none). NULL, or what
+ * is wrong with the message. */
+const char *infer_pb_tensor_read(str message, struct tensor_claim *ret_claim, str *ret_contents);
+/* Fills t, whose shape is set, from InferTensorContents; wrong values become problems of `what`
+ * ("input"). Texts borrow from the message. NULL, or what is wrong with the message. */
+const char *infer_pb_contents_read(const char *what, str message, struct tensor *t,
+                                   struct problems *problems);
+
+/* The field `shape`; nothing for a scalar. */
+void infer_pb_shape_write(struct buf *to, const int64_t *shape, uint32_t rank);

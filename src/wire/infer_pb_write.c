@@ -92,11 +92,11 @@ static size_t shape_bytes(const int64_t *shape, uint32_t rank)
     return n;
 }
 
-static void shape_write(struct buf *to, const int64_t *shape, uint32_t rank, size_t bytes)
+void infer_pb_shape_write(struct buf *to, const int64_t *shape, uint32_t rank)
 {
     if (!rank)
         return;
-    pb_put_head(to, PB_TENSOR_SHAPE, bytes);
+    pb_put_head(to, PB_TENSOR_SHAPE, shape_bytes(shape, rank));
     for (uint32_t i = 0; i < rank; i++)
         pb_put_varint(to, (uint64_t)shape[i]);
 }
@@ -195,7 +195,7 @@ static void classes_output_write(struct buf *to, const struct infer_wanted *w,
     shape[rank - 1] = (int64_t)rows_of(w, t).n;
     pb_put_text(to, PB_TENSOR_NAME, t->spec->name);
     pb_put_text(to, PB_TENSOR_DATATYPE, S("BYTES"));
-    shape_write(to, shape, rank, shape_bytes(shape, rank));
+    infer_pb_shape_write(to, shape, rank);
     if (!raw) {
         contents = pb_open(to, PB_TENSOR_CONTENTS);
         classes_write(to, w, t, false);
@@ -214,12 +214,12 @@ static void output_write(struct buf *to, str head, const struct tensor *t, bool 
     if (raw) { /* its length is known */
         pb_put_head(to, PB_INPUTS, head.n + (t->rank ? 1 + pb_varint_bytes(shape) + shape : 0));
         buf_add_str(to, head);
-        shape_write(to, t->shape, t->rank, shape);
+        infer_pb_shape_write(to, t->shape, t->rank);
         return;
     }
     output = pb_open(to, PB_INPUTS);
     buf_add_str(to, head);
-    shape_write(to, t->shape, t->rank, shape);
+    infer_pb_shape_write(to, t->shape, t->rank);
     contents_write(to, t);
     pb_close(to, output);
 }

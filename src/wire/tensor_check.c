@@ -10,6 +10,8 @@
  */
 #include "wire/tensor_check.h"
 
+#include "wire/tensor_raw.h"
+
 #include <stdio.h>
 
 /* "'a', 'b', ... (40 in all)": enough of the names to find the right one. */
@@ -251,5 +253,48 @@ int tensor_check_end(struct tensor_check *r, struct err *e)
     inputs_finish(r);
     TRY(problems_end(&r->problems, e));
     wanted_finish(r->request, r->schema);
+    return 0;
+}
+
+/* --- Answers ------------------------------------------------------------------------------------
+ */
+
+void tensor_check_outputs_begin(struct tensor *outputs, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++)
+        outputs[i].present = false;
+}
+
+int tensor_check_output(struct tensor *outputs, uint32_t count, const struct tensor_claim *claim,
+                        struct tensor **ret_output, struct err *e)
+{
+    struct tensor *t = NULL;
+
+    for (uint32_t i = 0; i < count && !t; i++)
+        t = str_eq(outputs[i].spec->name, claim->name) ? &outputs[i] : NULL;
+    if (!t)
+        return FAIL(e, INVALID_ARGUMENT, "output '" STR_F "' was not asked for",
+                    SHOWN(claim->name));
+    if (t->present)
+        return FAIL(e, INVALID_ARGUMENT, "output '" STR_F "' came twice", SHOWN(claim->name));
+    if (!str_eqz(claim->datatype, tensor_type_name(t->spec->datatype)))
+        return FAIL(e, INVALID_ARGUMENT, "output '" STR_F "' is " STR_F ", declared is %s",
+                    SHOWN(claim->name), STR_A(str_take(claim->datatype, 16)),
+                    tensor_type_name(t->spec->datatype));
+    if (claim->shape_is_long)
+        return FAIL(e, INVALID_ARGUMENT, "output '" STR_F "' has more than %d dimensions",
+                    SHOWN(claim->name), TENSOR_RANK_MAX);
+    TRY(tensor_raw_shape(t, claim->shape, claim->rank, e));
+    t->present = true;
+    *ret_output = t;
+    return 0;
+}
+
+int tensor_check_outputs_end(const struct tensor *outputs, uint32_t count, struct err *e)
+{
+    for (uint32_t i = 0; i < count; i++)
+        if (!outputs[i].present)
+            return FAIL(e, INVALID_ARGUMENT, "output '" STR_F "' is missing",
+                        SHOWN(outputs[i].spec->name));
     return 0;
 }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What an infer request must agree with, whatever the form it comes in: names, datatypes and shapes
- * of the model's inputs, the memory of its tensors, the outputs it has. The readers of JSON and
- * protobuf share it, so that a client is told the same. Private to wire/.
+ * of the model's inputs, the memory of its tensors, the outputs it has; and, on the client's side,
+ * what an answer must agree with. The readers of JSON and protobuf share it, so that all are told
+ * the same. Private to wire/.
  */
 #pragma once
 
@@ -45,3 +46,13 @@ void tensor_check_wanted(struct tensor_check *c, str name, str parameters);
 /* All was read: what is missing, rows that do not agree, the outputs when none were named.
  * INVALID_ARGUMENT with all problems. */
 NODISCARD int tensor_check_end(struct tensor_check *c, struct err *e);
+
+/* An answer: every output that was asked for once, nothing else. */
+void tensor_check_outputs_begin(struct tensor *outputs, uint32_t count);
+/* Finds the output and gives it the claimed shape. INVALID_ARGUMENT: not asked for, there already,
+ * another datatype, a shape that does not fit. */
+NODISCARD int tensor_check_output(struct tensor *outputs, uint32_t count,
+                                  const struct tensor_claim *claim, struct tensor **ret_output,
+                                  struct err *e);
+/* INVALID_ARGUMENT names one that is missing. */
+NODISCARD int tensor_check_outputs_end(const struct tensor *outputs, uint32_t count, struct err *e);

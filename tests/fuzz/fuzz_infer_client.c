@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Any bytes as the answer of a remote server, cut into JSON and raw bytes at the first NUL (there
- * is none: JSON alone), and as the description of a remote model.
+ * Any bytes as the answer of a remote server: in JSON, cut into JSON and raw bytes at the first NUL
+ * (there is none: JSON alone), in protobuf, as its metadata and its words; and as the description
+ * of a remote model.
  */
 #include "fuzz.h"
 
 #include "base/arena.h"
 #include "serve/runtime/remote.h"
+#include "wire/grpc.h"
 #include "wire/infer_client.h"
+#include "wire/infer_pb_client.h"
 
 #include <stdlib.h>
 
@@ -37,7 +40,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     str text = {(const char *)data, size}, json = text, raw = STR_NULL;
     ptrdiff_t nul = str_find_char(text, '\0');
     struct remote_config cfg;
-    struct json *root;
+    struct json *root, *inputs;
     char words[32];
     struct err e;
 
@@ -52,7 +55,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         if (!infer_answer_read(json, raw, outputs, n, &a, &e))
             for (uint32_t i = 0; i < n; i++)
                 look_at(&outputs[i]);
+        if (!infer_pb_answer_read(text, outputs, n, &a, &e))
+            for (uint32_t i = 0; i < n; i++)
+                look_at(&outputs[i]);
     }
+    if (!infer_pb_metadata_read(text, &a, &inputs, &root, &e) && (!inputs || !root))
+        abort();
+    grpc_text_decode(text, words, sizeof(words));
+    if (strlen(words) >= sizeof(words))
+        abort();
     infer_answer_error(json, words, sizeof(words));
     arena_reset(&a);
     if (!json_parse(text, &a, &root, &e) && !remote_config_read(root, &a, &cfg, &e) && !cfg.host.n)

@@ -22,8 +22,9 @@ static const str top_names[] = {
     S_INIT("kind"),    S_INIT("url"),           S_INIT("model"),           S_INIT("version"),
     S_INIT("timeout"), S_INIT("allow_private"), S_INIT("connect_timeout"), S_INIT("retries"),
     S_INIT("backoff"), S_INIT("credentials"),   S_INIT("answer_mib"),      S_INIT("breaker"),
-    S_INIT("binary"),  S_INIT("inputs"),        S_INIT("outputs"),
+    S_INIT("binary"),  S_INIT("inputs"),        S_INIT("outputs"),         S_INIT("tls"),
 };
+static const str tls_names[] = {S_INIT("ca"), S_INIT("certificate"), S_INIT("key")};
 static const str credential_names[] = {S_INIT("env"), S_INIT("file"), S_INIT("header"),
                                        S_INIT("prefix")};
 
@@ -48,21 +49,41 @@ static bool has_port(str host)
     return str_find_char(behind, ':') >= 0;
 }
 
+/* What a URL may begin with. */
+static const struct scheme {
+    str text, port;
+    const struct remote_protocol *protocol;
+    bool tls;
+} schemes[] = {
+    {S_INIT("http://"), S_INIT("80"), &remote_http, false},
+    {S_INIT("https://"), S_INIT("443"), &remote_http, true},
+    {S_INIT("grpc://"), S_INIT("80"), &remote_grpc, false},
+    {S_INIT("grpcs://"), S_INIT("443"), &remote_grpc, true},
+};
+
+/* "[::1]:80" and "h:80" without the port and brackets. */
+static const char *name_of(str host, struct arena *a)
+{
+    str name = str_starts(host, S("[")) ? str_skip(host, 1) : host;
+
+    return arena_dupz(a, str_cut(&name, str_starts(host, S("[")) ? ']' : ':'));
+}
+
 static NODISCARD int url_read(const struct json *root, struct arena *a, struct remote_config *ret,
                               struct err *e)
 {
-    str url, rest;
+    const struct scheme *scheme = NULL;
     ptrdiff_t slash;
+    str url, rest;
 
     TRY(json_need_str(root, S("url"), &url, e));
-    if (str_starts(url, S("https://")))
+    for (size_t i = 0; i < ARRAY_LEN(schemes) && !scheme; i++)
+        scheme = str_starts(url, schemes[i].text) ? &schemes[i] : NULL;
+    if (!scheme)
         return FAIL(e, INVALID_ARGUMENT,
-                    "url: https is not spoken yet; put a proxy that speaks it on this machine and "
-                    "give its http address");
-    if (!str_starts(url, S("http://")))
-        return FAIL(e, INVALID_ARGUMENT, "url is '" STR_F "', expected http://host:port",
+                    "url is '" STR_F "', expected http://host:port, https://, grpc:// or grpcs://",
                     STR_A(str_take(url, 128)));
-    rest = str_skip(url, 7);
+    rest = str_skip(url, scheme->text.n);
     slash = str_find_char(rest, '/');
     ret->host = slash < 0 ? rest : str_take(rest, (size_t)slash);
     ret->base = slash < 0 ? S("") : str_skip(rest, (size_t)slash);
@@ -71,15 +92,69 @@ static NODISCARD int url_read(const struct json *root, struct arena *a, struct r
     if (!ret->host.n || ret->host.n > 255 || !is_plain(ret->host, S(".-:[]_")) ||
         !is_plain(ret->base, S("/.-_~")) || str_find(ret->base, S("..")) >= 0)
         return FAIL(e, INVALID_ARGUMENT,
-                    "url is '" STR_F "': expected http://host:port, with a plain path at most",
+                    "url is '" STR_F "': expected " STR_F "host:port, with a plain path at most",
+                    STR_A(str_take(url, 128)), STR_A(scheme->text));
+    if (ret->base.n && scheme->protocol == &remote_grpc)
+        return FAIL(e, INVALID_ARGUMENT, "url is '" STR_F "': gRPC has no path before its services",
                     STR_A(str_take(url, 128)));
-    ret->address = has_port(ret->host) ? ret->host : arena_printf(a, STR_F ":80", STR_A(ret->host));
+    ret->protocol = scheme->protocol;
+    ret->tls = scheme->tls;
+    ret->address = has_port(ret->host)
+                       ? ret->host
+                       : arena_printf(a, STR_F ":" STR_F, STR_A(ret->host), STR_A(scheme->port));
+    ret->name = name_of(ret->host, a);
+    return 0;
+}
+
+static NODISCARD int path_read(const struct json *tls, str name, struct arena *a, const char **ret,
+                               struct err *e)
+{
+    const struct json *node = json_get(tls, name);
+
+    *ret = NULL;
+    if (!node)
+        return 0;
+    if (!str_starts(json_str_or(node, STR_NULL), S("/")))
+        return FAIL(e, INVALID_ARGUMENT, "tls." STR_F " is no full path", STR_A(name));
+    *ret = arena_dupz(a, node->string);
+    return 0;
+}
+
+static NODISCARD int tls_read(const struct json *root, struct arena *a, struct remote_config *ret,
+                              struct err *e)
+{
+    const struct json *tls = json_get(root, S("tls"));
+
+    if (!tls)
+        return 0;
+    if (tls->type != JSON_OBJECT)
+        return FAIL(e, INVALID_ARGUMENT, "tls is no object");
+    if (!ret->tls)
+        return FAIL(e, INVALID_ARGUMENT, "tls goes with https:// and grpcs:// only");
+    if (settings_names(tls, tls_names, ARRAY_LEN(tls_names), e))
+        return err_context(e, "tls");
+    TRY(path_read(tls, S("ca"), a, &ret->ca, e));
+    TRY(path_read(tls, S("certificate"), a, &ret->certificate, e));
+    TRY(path_read(tls, S("key"), a, &ret->key, e));
+    if (!ret->certificate != !ret->key)
+        return FAIL(e, INVALID_ARGUMENT, "tls: certificate and key go together");
     return 0;
 }
 
 static bool is_token(str s)
 {
     return s.n && s.n <= 64 && is_plain(s, S("-_"));
+}
+
+/* A field's name as HTTP/2 wants it. */
+static str small_letters(str name, struct arena *a)
+{
+    char *text = arena_dupz(a, name);
+
+    for (size_t i = 0; i < name.n; i++)
+        if (text[i] >= 'A' && text[i] <= 'Z')
+            text[i] = (char)(text[i] | 0x20);
+    return (str){text, name.n};
 }
 
 static NODISCARD int credentials_read(const struct json *root, struct arena *a,
@@ -102,6 +177,7 @@ static NODISCARD int credentials_read(const struct json *root, struct arena *a,
     ret->credential_env = env.n ? arena_dupz(a, env) : NULL;
     ret->credential_file = file.n ? arena_dupz(a, file) : NULL;
     ret->credential_header = json_str_or(json_get(c, S("header")), S("Authorization"));
+    ret->credential_field = small_letters(ret->credential_header, a);
     ret->credential_prefix = json_str_or(json_get(c, S("prefix")), S("Bearer "));
     if (!is_token(ret->credential_header) || !is_plain(ret->credential_prefix, S(" -_")))
         return FAIL(e, INVALID_ARGUMENT, "credentials: header or prefix is not plain text");
@@ -142,6 +218,7 @@ int remote_config_read(const struct json *root, struct arena *a, struct remote_c
     TRY(settings_names(root, top_names, ARRAY_LEN(top_names), e));
     TRY(settings_read(root, settings, ARRAY_LEN(settings), ret, e));
     TRY(url_read(root, a, ret, e));
+    TRY(tls_read(root, a, ret, e));
     TRY(json_need_str(root, S("model"), &ret->model, e));
     ret->version = json_str_or(json_get(root, S("version")), S(""));
     if (!str_is_name(ret->model) || (ret->version.n && !str_is_name(ret->version)))

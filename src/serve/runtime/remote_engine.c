@@ -6,7 +6,7 @@
  *
  * A run is one call and its retries, all within the deadline: a pause that would not leave time for
  * another call is not made. Each call asks the breaker, which all slots of the model share, and
- * tells it how it went. What the server says of the input (4xx) goes to the client; what is wrong
+ * tells it how it went. What the server says of the input goes to the client; what is wrong
  * with the server does not: the log and the metrics have that.
  */
 #include "serve/runtime/remote.h"
@@ -16,11 +16,7 @@
 #include "base/mem.h"
 #include "base/random.h"
 #include "base/time.h"
-#include "wire/infer_client.h"
 #include "wire/tensor_frame.h"
-
-#include <poll.h>
-#include <sys/eventfd.h>
 
 #define TELL_NS (10 * NS_PER_S) /* between two words in the log on failures */
 #define QUESTION_BYTES_MAX (RUNTIME_SLOT_BYTES_MAX + ((size_t)1 << 20))
@@ -28,6 +24,7 @@
 /* runtime_model.state */
 struct remote_model {
     struct remote_config cfg;
+    struct tls_context *tls; /* owned; NULL: in the clear */
     str target;
     struct remote_resolver resolver;
     pthread_mutex_t mutex; /* guards what follows */
@@ -41,7 +38,6 @@ struct remote_slot {
     struct remote_conn conn;
     struct buf question;
     struct arena arena; /* reset by each run */
-    int wake_fd;        /* owned: an eventfd, for cancel during a pause */
 };
 
 /* --- Loading ---------------------------------------------------------------------------------- */
@@ -72,6 +68,7 @@ static int remote_load(struct runtime_model *m, const char *path, struct err *e)
     if (json_parse(text, &m->arena, &root, e) || remote_config_read(root, &m->arena, &rm->cfg, e))
         return err_context(e, "remote model");
     TRY(check_there(m, &rm->cfg, e));
+    TRY(remote_tls(&rm->cfg, &rm->tls, e));
     rm->target = arena_printf(&m->arena, STR_F "/v2/models/" STR_F "%s" STR_F "/infer",
                               STR_A(rm->cfg.base), STR_A(rm->cfg.model),
                               rm->cfg.version.n ? "/versions/" : "", STR_A(rm->cfg.version));
@@ -94,6 +91,7 @@ static void remote_unload(struct runtime_model *m)
         return;
     pthread_mutex_destroy(&rm->mutex);
     pthread_mutex_destroy(&rm->resolver.mutex);
+    tls_context_unref(rm->tls);
 }
 
 /* --- Slots ------------------------------------------------------------------------------------ */
@@ -111,13 +109,9 @@ static int remote_slot_init(struct runtime_slot *s, struct err *e)
     if (!st)
         return FAIL(e, RESOURCE_EXHAUSTED, "no memory for the slot of a model");
     s->state = st;
-    remote_conn_init(&st->conn, answer_max);
     buf_init(&st->question, QUESTION_BYTES_MAX);
-    arena_init(&st->arena, (size_t)answer_max * 8 + ((size_t)1 << 20));
-    st->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (st->wake_fd < 0)
-        return FAIL_ERRNO(e, "making an eventfd");
-    return 0;
+    arena_init(&st->arena, (size_t)answer_max * 16 + ((size_t)1 << 20));
+    return remote_conn_init(&st->conn, answer_max, e);
 }
 
 static void remote_slot_done(struct runtime_slot *s)
@@ -129,37 +123,35 @@ static void remote_slot_done(struct runtime_slot *s)
     remote_conn_done(&st->conn);
     buf_done(&st->question);
     arena_done(&st->arena);
-    file_close(st->wake_fd);
 }
 
 /* --- A run ------------------------------------------------------------------------------------ */
 
-/* The answer's status as an error of ours. */
-static NODISCARD int status_error(const struct remote_config *cfg, const struct remote_answer *got,
-                                  struct err *e)
+/* What the server says of the call as an error of ours. */
+static NODISCARD int said_error(const struct remote_config *cfg, const struct remote_answer *got,
+                                struct err *e)
 {
-    char text[300];
-
-    infer_answer_error(got->json, text, sizeof(text));
-    switch (got->status) {
-    case 429:
-        return FAIL(e, RESOURCE_EXHAUSTED, "the remote server has too much to do: %s", text);
-    case 503:
-        return FAIL(e, UNAVAILABLE, "the remote server is not ready: %s", text);
-    case 408:
-    case 504:
+    switch (got->code) {
+    case CODE_RESOURCE_EXHAUSTED:
+        return FAIL(e, RESOURCE_EXHAUSTED, "the remote server has too much to do: %s", got->text);
+    case CODE_UNAVAILABLE:
+        return FAIL(e, UNAVAILABLE, "the remote server is not ready: %s", got->text);
+    case CODE_DEADLINE_EXCEEDED:
         return FAIL(e, DEADLINE_EXCEEDED, "the remote server ran out of time");
-    case 401:
-    case 403:
-    case 404:
-        log_event(LOG_WARN, "remote.refused", "host=" STR_F " model=" STR_F " status=%d msg=\"%s\"",
-                  STR_A(cfg->host), STR_A(cfg->model), got->status, text);
-        return FAIL(e, UNAVAILABLE, "the remote server refuses this gateway (status %d)",
-                    got->status);
+    case CODE_UNAUTHENTICATED:
+    case CODE_PERMISSION_DENIED:
+    case CODE_NOT_FOUND:
+    case CODE_UNIMPLEMENTED:
+        log_event(LOG_WARN, "remote.refused",
+                  "host=" STR_F " model=" STR_F " said=\"%s\" msg=\"%s\"", STR_A(cfg->host),
+                  STR_A(cfg->model), got->said, got->text);
+        return FAIL(e, UNAVAILABLE, "the remote server refuses this gateway (%s)", got->said);
+    case CODE_INVALID_ARGUMENT:
+    case CODE_OUT_OF_RANGE:
+    case CODE_FAILED_PRECONDITION:
+        return FAIL(e, INVALID_ARGUMENT, "the remote model refuses the input: %s", got->text);
     default:
-        if (got->status >= 400 && got->status < 500)
-            return FAIL(e, INVALID_ARGUMENT, "the remote model refuses the input: %s", text);
-        return FAIL(e, INTERNAL, "the remote server failed with status %d", got->status);
+        return FAIL(e, INTERNAL, "the remote server failed with %s", got->said);
     }
 }
 
@@ -167,11 +159,12 @@ static NODISCARD int status_error(const struct remote_config *cfg, const struct 
 static NODISCARD int answer_take(struct runtime_slot *s, const struct remote_answer *got,
                                  struct remote_outcome *outcome, struct err *e)
 {
+    const struct remote_config *cfg = &model_of(s)->cfg;
     struct remote_slot *st = s->state;
 
-    if (got->status != 200)
-        return status_error(&model_of(s)->cfg, got, e);
-    if (!infer_answer_read(got->json, got->raw, s->outputs, s->model->output_count, &st->arena, e))
+    if (got->code)
+        return said_error(cfg, got, e);
+    if (!cfg->protocol->take(got, s->outputs, s->model->output_count, &st->arena, e))
         return 0;
     outcome->verdict = BREAKER_FAILURE;
     e->code = e->code == CODE_RESOURCE_EXHAUSTED ? e->code : CODE_INTERNAL;
@@ -238,7 +231,7 @@ static NODISCARD int attempt(struct runtime_slot *s, struct remote_call *call,
     pthread_mutex_unlock(&rm->mutex);
     if (!go)
         return FAIL(e, UNAVAILABLE, "the remote server failed too often and is left alone for now");
-    rc = remote_http(&st->conn, call, &got, outcome, e);
+    rc = remote_ask(&st->conn, call, &got, outcome, e);
     rc = rc ? failed(rm, rc, e) : answer_take(s, &got, outcome, e);
     verdict_tell(rm, &ticket, outcome->verdict);
     return rc;
@@ -251,26 +244,6 @@ static int64_t pause_ns(const struct remote_config *cfg, uint32_t attempt_index,
     double jitter = (double)(random_u64() >> 11) * 0x1p-53;
 
     return MAX((int64_t)((double)ns * (0.5 + jitter)), asked_ns);
-}
-
-/* False when it was cancelled. */
-static bool wait_ns(struct remote_slot *st, int64_t ns)
-{
-    struct pollfd p = {.fd = st->wake_fd, .events = POLLIN};
-    int64_t until_ns = time_mono_ns() + ns;
-    eventfd_t dropped;
-
-    for (;;) {
-        int64_t left_ns = until_ns - time_mono_ns();
-        struct timespec ts = {.tv_sec = left_ns / NS_PER_S, .tv_nsec = left_ns % NS_PER_S};
-
-        if (remote_conn_is_aborted(&st->conn))
-            return false;
-        if (left_ns <= 0)
-            return true;
-        if (ppoll(&p, 1, &ts, NULL) > 0)
-            (void)eventfd_read(st->wake_fd, &dropped);
-    }
 }
 
 static NODISCARD int call_with_retries(struct runtime_slot *s, struct remote_call *call,
@@ -289,7 +262,7 @@ static NODISCARD int call_with_retries(struct runtime_slot *s, struct remote_cal
         pause = pause_ns(&rm->cfg, i, outcome.retry_ns);
         if (time_mono_ns() + pause >= call->deadline_ns)
             return rc;
-        if (!wait_ns(st, pause))
+        if (!remote_conn_pause(&st->conn, pause))
             return FAIL(e, CANCELLED, "the run of the model was cancelled");
         pthread_mutex_lock(&rm->mutex);
         rm->retries++;
@@ -303,25 +276,17 @@ static NODISCARD int run(struct runtime_slot *s, struct err *e)
     struct remote_slot *st = s->state;
     struct remote_call call = {.cfg = &rm->cfg,
                                .resolver = &rm->resolver,
+                               .tls = rm->tls,
                                .method = S("POST"),
                                .target = rm->target,
                                .deadline_ns = time_mono_ns() + rm->cfg.timeout_ns};
-    size_t json_bytes = 0;
-    str credentials;
 
     if (s->deadline_ns)
         call.deadline_ns = MIN(call.deadline_ns, s->deadline_ns);
     arena_reset(&st->arena);
     buf_clear(&st->question);
-    TRY(infer_question_write(&st->question, s->inputs, s->model->input_count, s->model->outputs,
-                             s->model->output_count, rm->cfg.binary, &json_bytes, e));
-    TRY(remote_credentials(&rm->cfg, &st->arena, &credentials, e));
-    call.content_type = rm->cfg.binary ? S("application/octet-stream") : S("application/json");
-    call.extra = rm->cfg.binary
-                     ? arena_printf(&st->arena, STR_F "Inference-Header-Content-Length: %zu\r\n",
-                                    STR_A(credentials), json_bytes)
-                     : credentials;
-    call.body = buf_str(&st->question);
+    TRY(rm->cfg.protocol->question(s, &rm->cfg, &st->question, &call, e));
+    TRY(remote_credentials(&rm->cfg, &st->arena, &call.credential, e));
     return call_with_retries(s, &call, e);
 }
 
@@ -340,8 +305,7 @@ static void remote_cancel(struct runtime_slot *s)
 {
     struct remote_slot *st = s->state;
 
-    if (remote_conn_abort(&st->conn))
-        (void)eventfd_write(st->wake_fd, 1);
+    remote_conn_abort(&st->conn);
 }
 
 static void remote_stat(struct runtime_model *m, struct runtime_stat *ret)

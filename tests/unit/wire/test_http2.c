@@ -1,17 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Frames are made by hand, so that any mistake of a client can be made; header blocks are literals
- * without Huffman coding. Answers are read by nghttp2's decoder of header blocks. */
+/* Answers are read by nghttp2's decoder of header blocks. */
 #include "check.h"
+#include "http2_frames.h"
 
 #include "base/mem.h"
 #include "wire/http2.h"
 
 #include <nghttp2/nghttp2.h>
-
-enum { DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH, PING, GOAWAY, WINDOW_UPDATE, CONT };
-#define END_STREAM 1
-#define ACK 1
-#define END_HEADERS 4
 
 /* One client: what it will send, and what the server sent. */
 static struct {
@@ -28,61 +23,12 @@ static struct {
 
 static void put_frame(int type, int flags, uint32_t id, str payload)
 {
-    unsigned char head[9] = {(unsigned char)(payload.n >> 16),
-                             (unsigned char)(payload.n >> 8),
-                             (unsigned char)payload.n,
-                             (unsigned char)type,
-                             (unsigned char)flags,
-                             (unsigned char)(id >> 24),
-                             (unsigned char)(id >> 16),
-                             (unsigned char)(id >> 8),
-                             (unsigned char)id};
-
-    buf_add(&c.to, head, sizeof(head));
-    buf_add_str(&c.to, payload);
-}
-
-static void put_length(struct buf *b, size_t n) /* HPACK integer, prefix of 7 bits */
-{
-    if (n < 127) {
-        buf_add_char(b, (char)n);
-        return;
-    }
-    buf_add_char(b, 127);
-    for (n -= 127; n >= 128; n >>= 7)
-        buf_add_char(b, (char)((n & 127) | 128));
-    buf_add_char(b, (char)n);
-}
-
-static void put_field(struct buf *b, str name, str value)
-{
-    buf_add_char(b, 0); /* literal without indexing, new name */
-    put_length(b, name.n);
-    buf_add_str(b, name);
-    put_length(b, value.n);
-    buf_add_str(b, value);
-}
-
-/* "name: value\nname: value" as a header block. A name may start with ':'. */
-static void put_block(struct buf *b, const char *text)
-{
-    str rest = str_of(text);
-
-    while (rest.p) {
-        str line = str_cut(&rest, '\n');
-        ptrdiff_t at = str_find(line, S(": "));
-
-        put_field(b, str_take(line, (size_t)at), str_skip(line, (size_t)at + 2));
-    }
+    frame_put(&c.to, type, flags, id, payload);
 }
 
 static void put_headers(uint32_t id, int flags, const char *text)
 {
-    AUTO(buf_done) struct buf b = {0};
-
-    buf_init(&b, 1 << 20);
-    put_block(&b, text);
-    put_frame(HEADERS, flags | END_HEADERS, id, buf_str(&b));
+    frame_headers_put(&c.to, id, flags, text);
 }
 
 #define GET ":method: GET\n:scheme: http\n:path: /v2/health/live?x=1\n:authority: h:80"
@@ -765,8 +711,8 @@ static void test_nul_and_newline_in_values(void)
 
         buf_init(&b, 1000);
         connect_with(NULL);
-        put_block(&b, POST);
-        put_field(&b, S("x"), values[i]);
+        frame_block_put(&b, POST);
+        frame_field_put(&b, S("x"), values[i]);
         put_frame(HEADERS, END_HEADERS | END_STREAM, 1, buf_str(&b));
         NEED(feed());
         CHECK_INT(next(&st), HTTP2_NONE);
@@ -914,7 +860,7 @@ static void test_continuation_flood(void)
 
     buf_init(&b, 1000);
     connect_with(NULL);
-    put_block(&b, POST);
+    frame_block_put(&b, POST);
     put_frame(HEADERS, END_STREAM, 1, buf_str(&b));
     for (; rounds < 1000 && feed(); rounds++)
         put_frame(CONT, 0, 1, S("\0\1x\1y"));
@@ -930,11 +876,11 @@ static void test_hpack_bomb(void)
     buf_init(&b, 1 << 20);
     memset(value, 'v', 3800);
     connect_with(NULL);
-    put_block(&b, POST);
+    frame_block_put(&b, POST);
     buf_add_char(&b, 0x40); /* literal with incremental indexing */
-    put_length(&b, 1);
+    frame_length_put(&b, 1);
     buf_add_char(&b, 'x');
-    put_length(&b, 3800);
+    frame_length_put(&b, 3800);
     buf_add(&b, value, 3800);
     for (int i = 0; i < 10000; i++)
         buf_add_char(&b, (char)(0x80 | 62));

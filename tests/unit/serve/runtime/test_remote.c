@@ -380,7 +380,16 @@ static void wrong_artifacts_are_refused(void)
     } wrong[] = {
         {"{", "remote model"},
         {"{\"kind\":\"remote\",\"model\":\"m\"}", "url"},
-        {"{\"kind\":\"remote\",\"url\":\"https://h\",\"model\":\"m\"}", "https"},
+        {"{\"kind\":\"remote\",\"url\":\"ftp://h\",\"model\":\"m\"}", "grpcs://"},
+        {"{\"kind\":\"remote\",\"url\":\"grpc://h/base\",\"model\":\"m\"}", "no path"},
+        {"{\"kind\":\"remote\",\"url\":\"grpc://h\",\"model\":\"m\",\"tls\":{}}", "grpcs://"},
+        {"{\"kind\":\"remote\",\"url\":\"grpcs://h\",\"model\":\"m\",\"tls\":{\"cas\":1}}",
+         "did you mean 'ca'"},
+        {"{\"kind\":\"remote\",\"url\":\"grpcs://h\",\"model\":\"m\",\"tls\":{\"ca\":\"x\"}}",
+         "full path"},
+        {"{\"kind\":\"remote\",\"url\":\"https://h\",\"model\":\"m\",\"tls\":"
+         "{\"key\":\"/x\"}}",
+         "go together"},
         {"{\"kind\":\"remote\",\"url\":\"file:///etc\",\"model\":\"m\"}", "http://host:port"},
         {"{\"kind\":\"remote\",\"url\":\"http://u@h\",\"model\":\"m\"}", "plain path"},
         {"{\"kind\":\"remote\",\"url\":\"http://h/../x\",\"model\":\"m\"}", "plain path"},

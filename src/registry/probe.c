@@ -23,6 +23,8 @@
 
 #include <getopt.h>
 #include <math.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -433,6 +435,16 @@ static bool parse(int argc, char **argv, struct probe_args *args)
            !args->out == (!args->rows && !makes);
 }
 
+/* A remote server that closes while it is written to makes an error, not the end of the probe. */
+static void mask_pipes(void)
+{
+    sigset_t pipes;
+
+    sigemptyset(&pipes);
+    sigaddset(&pipes, SIGPIPE);
+    (void)pthread_sigmask(SIG_BLOCK, &pipes, NULL);
+}
+
 int probe_main(int argc, char **argv)
 {
     struct probe_args args = {0};
@@ -444,6 +456,7 @@ int probe_main(int argc, char **argv)
 
     if (!parse(argc, argv, &args))
         return usage();
+    mask_pipes();
     arena_init(&a, 0);
     buf_init(&text, BUF_MAX_DEFAULT);
     answer = json_new_object(&a);

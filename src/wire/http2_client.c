@@ -402,7 +402,9 @@ int http2_client_receive(struct http2_client *c, str bytes, struct err *e)
         return over(c, e);
     c->idle_bytes += bytes.n;
     n = nghttp2_session_mem_recv(c->ng, (const uint8_t *)bytes.p, bytes.n);
-    if (c->idle_bytes > bytes.n + (uint64_t)IDLE_FRAME_BYTES * c->limits.idle_frames)
+    /* A window full may be under way for a question that was taken back. */
+    if (c->idle_bytes >
+        bytes.n + c->limits.window_bytes + (uint64_t)IDLE_FRAME_BYTES * c->limits.idle_frames)
         end(c, "too many bytes that move nothing on", NGHTTP2_ENHANCE_YOUR_CALM);
     if (n < 0 && !c->wrong) {
         c->wrong = nghttp2_strerror((int)n);

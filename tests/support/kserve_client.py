@@ -85,7 +85,8 @@ async def rest_infer_binary():
 
 async def rest_chosen_outputs():
     client = rest()
-    answer = await client.infer(WHERE["rest"], request(model="cls", outputs=[RequestedOutput("label")]), "cls")
+    asked = request(model="cls", outputs=[RequestedOutput("label")])
+    answer = await client.infer(WHERE["rest"], asked, "cls")
     assert [output.name for output in answer.outputs] == ["label"]
     wrong = client.infer(WHERE["rest"], request(outputs=[RequestedOutput("nothing")]), "m")
     assert "nothing" in str(await fails(wrong, httpx.HTTPStatusError))
@@ -138,7 +139,8 @@ async def rest_time_runs_out():
 
 
 def rpc(**more):
-    return InferenceGRPCClient(WHERE["grpc"], use_ssl=bool(WHERE["ca"]), root_certificates=WHERE["ca"], **more)
+    ca = WHERE["ca"]
+    return InferenceGRPCClient(WHERE["grpc"], use_ssl=bool(ca), root_certificates=ca, **more)
 
 
 async def grpc_health():

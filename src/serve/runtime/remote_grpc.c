@@ -127,29 +127,23 @@ static bool is_over(const struct remote_conn *c)
     return is_complete(c) || http2_client_answer(c->h2)->state == HTTP2_ANSWER_FAILED;
 }
 
-/* Until the answer is complete or has failed. */
+/* Until the answer is complete or has failed. That a write failed is no end yet: what the server
+ * said before it closed counts for more, and reading tells. */
 static NODISCARD int pump(struct remote_conn *c, const struct remote_call *call, struct err *e)
 {
     for (;;) {
-        struct err lost;
         bool end;
-        int rc = give_out(c, &lost); /* what came before the end counts more than that it ended */
+        int read = take_in(c, &end, e), write = give_out(c, NULL);
 
-        if (take_in(c, &end, e) && !is_complete(c))
-            return (int)e->code;
+        if (read && !is_complete(c))
+            return read;
         if (is_over(c))
             return 0;
         if (end)
             return FAIL(e, UNAVAILABLE, "the connection was closed %s",
                         http2_client_answer(c->h2)->status ? "in the middle of the answer"
                                                            : "without an answer");
-        if (rc) {
-            *e = lost;
-            return rc;
-        }
-        if (c->out.n == c->out_at) /* a window may have been opened, a ping answered */
-            TRY(give_out(c, e));
-        TRY(channel_wait(&c->channel, c->out.n > c->out_at ? CHANNEL_BOTH : CHANNEL_READ,
+        TRY(channel_wait(&c->channel, !write && c->out.n > c->out_at ? CHANNEL_BOTH : CHANNEL_READ,
                          call->deadline_ns, e));
     }
 }

@@ -186,5 +186,36 @@ static void test_status(void)
     CHECK_INT(grpc_code_of_http(503), CODE_UNAVAILABLE);
 }
 
+static void what_a_client_says_and_hears(void)
+{
+    static const struct {
+        int64_t ns;
+        const char *text;
+    } times[] = {{1, "1n"},
+                 {99999999, "99999999n"},
+                 {100000000, "100000u"},
+                 {2 * NS_PER_S, "2000000u"},
+                 {3600 * NS_PER_S, "3600000m"},
+                 {INT64_MAX, "99999999M"}};
+    char text[GRPC_TIMEOUT_TEXT], words[12];
+    int64_t back = 0;
+
+    for (size_t i = 0; i < ARRAY_LEN(times); i++) {
+        str made = grpc_timeout_write(times[i].ns, text);
+
+        CHECK_STR(made, str_of(times[i].text));
+        CHECK(grpc_timeout_parse(made, &back));
+        CHECK(back >= times[i].ns || times[i].ns == INT64_MAX);
+    }
+    CHECK_INT(grpc_status_parse(S("14")), CODE_UNAVAILABLE);
+    CHECK_INT(grpc_status_parse(S("17")), CODE_UNKNOWN);
+    CHECK_INT(grpc_status_parse(S("-1")), CODE_UNKNOWN);
+    CHECK_INT(grpc_status_parse(S("")), CODE_UNKNOWN);
+    grpc_text_decode(S("100%25 %C3%BC%0"), words, sizeof(words));
+    CHECK_STR(str_of(words), S("100% \xc3\xbc%0"));
+    grpc_text_decode(S("%0d%0a%00x%zz much too long"), words, sizeof(words));
+    CHECK_STR(str_of(words), S("   x%zz muc"));
+}
+
 RUN_TESTS(T(test_timeouts), T(test_content_types), T(test_calls), T(test_messages),
-          T(test_compressed_messages), T(test_status))
+          T(test_compressed_messages), T(test_status), T(what_a_client_says_and_hears))

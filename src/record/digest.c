@@ -189,9 +189,12 @@ int digest_merge(struct digest *into, const struct digest *from, struct err *e)
         into->gateway = arena_dup(into->arena, from->gateway);
         into->plan = arena_dup(into->arena, from->plan);
         into->from_wall_ns = from->from_wall_ns;
+        into->run = from->run;
     }
     if (!str_eq(into->gateway, from->gateway))
         into->gateway = STR_NULL;
+    if (into->run != from->run)
+        into->run = 0;
     if (!str_eq(into->plan, from->plan))
         into->plan = STR_NULL;
     into->from_wall_ns = MIN(into->from_wall_ns, from->from_wall_ns);

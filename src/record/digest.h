@@ -55,7 +55,8 @@ struct digest_series {
 struct digest {
     str gateway;
     str plan;          /* hash of the plan in force, hex, or empty */
-    uint64_t sequence; /* counts up by one per gateway start; a gap is a lost digest */
+    uint64_t run;      /* one start of one gateway: drawn at random */
+    uint64_t sequence; /* counts up by one within a run; a gap is a lost digest */
     int64_t from_wall_ns, to_wall_ns;
     uint64_t dropped_ring, dropped_disk; /* records, in this interval */
     uint64_t recorded;                   /* records taken from the rings */

@@ -22,6 +22,7 @@
 #include "base/files.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/random.h"
 #include "base/time.h"
 #include "loop/thread.h"
 
@@ -49,10 +50,10 @@ struct keeper {
     struct join *join; /* owned */
 
     int64_t turn_ns, digest_ns;
-    int64_t digest_due_ns; /* mono */
-    int64_t idle_ns;       /* how long to sleep when nothing came */
-    int64_t alone_due_ns;  /* when a successor looks next whether its predecessor has ended */
-    uint64_t sequence;
+    int64_t digest_due_ns;  /* mono */
+    int64_t idle_ns;        /* how long to sleep when nothing came */
+    int64_t alone_due_ns;   /* when a successor looks next whether its predecessor has ended */
+    uint64_t run, sequence; /* of the digests */
     uint64_t sent_dropped_ring, sent_dropped_disk, sent_segment_bytes;
     uint64_t drained; /* records taken from rings, ever */
     char plan[PLAN_TEXT_SIZE];
@@ -185,6 +186,7 @@ static void send_digest(struct keeper *k, int64_t mono_ns)
     pthread_mutex_unlock(&k->lock);
     d->gateway = k->cfg.gateway;
     d->plan = str_of(k->plan);
+    d->run = k->run;
     d->sequence = k->sequence++;
     d->to_wall_ns = time_wall_ns();
     d->dropped_ring = dropped_ring - k->sent_dropped_ring;
@@ -312,6 +314,7 @@ int keeper_open(const struct keeper_config *cfg, struct keeper **ret_keeper, str
     k->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (k->wake_fd < 0)
         return FAIL_ERRNO(e, "record keeper: eventfd");
+    k->run = random_u64();
     k->fold.digest.from_wall_ns = time_wall_ns();
     k->digest_due_ns = time_mono_ns() + k->digest_ns;
     *ret_keeper = TAKE(k);

@@ -87,6 +87,7 @@ static NODISCARD int enter_in_tx(struct rollout *ro, struct meta *m, struct err 
                ? S("answers unseen")
                : arena_printf(&a, "%g%% of requests", rollout_weight_bp(ro) / 100.0);
     TRY(rollout_save(ro, m, e));
+    TRY(rollout_evidence_begin(ro, m, e));
     TRY(alias_show(ro, m, e));
     return rollout_fact(ro, m, FACT_ROLLOUT_STEP_ADVANCED, S("weir"), what, NULL, e);
 }
@@ -161,6 +162,7 @@ static NODISCARD int promote_in_tx(struct rollout *ro, struct meta *m, str actor
     TRY(alias_release(ro, m, S("challenger"), actor, reason, e));
     TRY(alias_release(ro, m, S("shadow"), actor, reason, e));
     TRY(rollout_save(ro, m, e));
+    TRY(rollout_evidence_begin(ro, m, e));
     TRY(rollout_fact(ro, m, FACT_ROLLOUT_PROMOTED, actor, reason, NULL, e));
     return tell_flow(ro, m, "promoted", reason, e);
 }
@@ -218,6 +220,7 @@ static NODISCARD int end_in_tx(struct rollout *ro, struct meta *m, enum fact_typ
     TRY(alias_release(ro, m, S("challenger"), actor, reason, e));
     TRY(alias_release(ro, m, S("shadow"), actor, reason, e));
     TRY(meta_kv_delete(m, S("rollout"), ro->endpoint, e));
+    TRY(rollout_evidence_drop(ro, m, e));
     data = judgement_json(&ro->last, &ro->ev, &a);
     json_set_int(&a, data, S("to"), champion);
     TRY(rollout_fact(ro, m, type, actor, reason, data, e));

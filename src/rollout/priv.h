@@ -2,6 +2,7 @@
 #pragma once
 
 #include "journal/journal.h"
+#include "record/kept.h"
 #include "rollout/rollout.h"
 #include "stats/cells.h"
 #include "stats/gate.h"
@@ -130,11 +131,16 @@ struct rollout {
     struct output_pairs outputs;
     struct evidence ev;
     struct judgement last;
+    /* Digests folded so far, borrowed; NULL: evidence is not kept. */
+    const struct digest_clock *clock;
+    const struct digest_clock *seen; /* those in the row it was restored from, or NULL */
+    bool unsaved, saving;            /* evidence changed since the last save; is in this one */
 };
 
 struct rollouts {
     struct rollout *first;
     struct blobs *blobs; /* borrowed, or NULL */
+    const struct digest_clock *clock;
 };
 
 /* New evidence from here on. */
@@ -144,6 +150,16 @@ struct evidence_scope rollout_scope(const struct rollout *ro);
 bool rollout_is_shadow(const struct rollout *ro);
 /* outputs.c: what the profiles of both versions allow to compare. Never fails: it says why not. */
 void rollout_outputs_find(struct rollout *ro, struct meta *m, struct blobs *blobs);
+
+/* kept.c: evidence as a row (record/kept.h); without a clock they do nothing. Begin: the first row
+ * of a phase, in the transaction that enters it. */
+NODISCARD int rollout_evidence_begin(struct rollout *ro, struct meta *m, struct err *e);
+NODISCARD int rollout_evidence_save(struct rollout *ro, struct meta *m, struct err *e);
+NODISCARD int rollout_evidence_drop(const struct rollout *ro, struct meta *m, struct err *e);
+NODISCARD int rollout_evidence_restore(struct rollout *ro, struct meta *m, struct err *e);
+void rollout_evidence_encode(const struct rollout *ro, const struct evidence *ev,
+                             const struct digest_clock *clock, struct buf *out);
+NODISCARD int rollout_evidence_decode(struct rollout *ro, str bytes, struct err *e);
 
 /* state.c: durable form */
 struct json *rollout_to_json(const struct rollout *ro, struct arena *a);

@@ -62,6 +62,33 @@ void rollouts_compare_outputs(struct rollouts *r, struct meta *m, struct blobs *
         rollout_outputs_find(ro, m, blobs);
 }
 
+int rollouts_keep(struct rollouts *r, struct meta *m, const struct digest_clock *clock,
+                  struct err *e)
+{
+    r->clock = clock;
+    for (struct rollout *ro = r->first; ro; ro = ro->next) {
+        ro->clock = clock;
+        TRY(rollout_evidence_restore(ro, m, e));
+    }
+    return 0;
+}
+
+int rollouts_save(struct rollouts *r, struct meta *m, struct err *e)
+{
+    for (struct rollout *ro = r->first; ro; ro = ro->next) {
+        if (ro->unsaved)
+            TRY(rollout_evidence_save(ro, m, e));
+        ro->saving = ro->unsaved;
+    }
+    return 0;
+}
+
+void rollouts_saved(struct rollouts *r)
+{
+    for (struct rollout *ro = r->first; ro; ro = ro->next)
+        ro->unsaved &= !ro->saving;
+}
+
 static void list_remove(struct rollouts *r, struct rollout *ro)
 {
     struct rollout **at = &r->first;
@@ -226,6 +253,7 @@ int rollout_start(struct rollouts *r, struct meta *m, const struct rollout_start
     TRY(check_start(r, m, start, &champion, e));
     TRY(rollout_make(start, champion, &ro, e));
     rollout_outputs_find(ro, m, r->blobs);
+    ro->clock = r->clock;
     TRY(begin(ro, m, start->reason, e));
     TRY(meta_commit(&tx, e));
     if (old)
@@ -415,7 +443,10 @@ int rollouts_digest(struct rollouts *r, struct meta *m, const struct digest *d, 
         next = ro->next;
         /* A digest that reaches back before the step holds answers of the old weights: harmless for
          * ratios, and so not worth losing. */
-        evidence_fold(&ro->ev, &sc, d);
+        if (!ro->seen || digest_clock_is_new(ro->seen, d)) {
+            evidence_fold(&ro->ev, &sc, d);
+            ro->unsaved = true;
+        }
         now = look(r, ro, m, wall_ns, rc ? &other : e);
         rc = rc ? rc : now;
     }
@@ -472,6 +503,7 @@ static NODISCARD int finish(struct rollouts *r, struct rollout *ro, struct meta 
 
     TRY(meta_begin(m, &tx, e));
     TRY(meta_kv_delete(m, S("rollout"), ro->endpoint, e));
+    TRY(rollout_evidence_drop(ro, m, e));
     TRY(rollout_fact(ro, m, FACT_ROLLOUT_BAKED, S("weir"), S("the old version may rest"), NULL, e));
     TRY(meta_commit(&tx, e));
     list_remove(r, ro);

@@ -11,15 +11,15 @@
  * control thread alone: by digests (evidence), by the clock (holds), by people (pause, resume,
  * abort, approve). Each move is one transaction with its fact; taking traffic back is such a move
  * like any other, needs nothing to be healthy, and is accepted in every state. Evidence is counts,
- * judged by sequential tests that may be looked at all the time (stats/gate.h); it lives in memory
- * and is gathered anew after a restart of control.
+ * judged by sequential tests that may be looked at all the time (stats/gate.h); where
+ * rollouts_keep() was called it outlives control (record/kept.h).
  *
  * Routing is not done here: the plan compiler reads "challenger", "weight_bp" and "shadow" of the
  * state.
  */
 #pragma once
 
-#include "record/digest.h"
+#include "record/kept.h"
 #include "store/blobs/blobs.h"
 #include "store/meta/meta.h"
 
@@ -34,6 +34,15 @@ DEFINE_AUTO_PTR(struct rollouts, rollouts_free)
 /* Gives access to the profiles of versions, without which the guard output_shift has no evidence.
  * Once, after rollouts_new(); blobs is borrowed. */
 void rollouts_compare_outputs(struct rollouts *r, struct meta *m, struct blobs *blobs);
+
+/* From now on evidence is kept in the meta store, and that of the phases under way is read. `clock`
+ * is borrowed: the caller notes a digest in it before rollouts_digest(). Once, after the two above.
+ */
+NODISCARD int rollouts_keep(struct rollouts *r, struct meta *m, const struct digest_clock *clock,
+                            struct err *e);
+/* Writes what has changed, inside a transaction of the caller, who says when it is committed. */
+NODISCARD int rollouts_save(struct rollouts *r, struct meta *m, struct err *e);
+void rollouts_saved(struct rollouts *r);
 
 struct rollout_start {
     str endpoint, model;

@@ -25,18 +25,16 @@
           */
 
 /* What workers may know of the digests: under a lock, because the control thread writes it. The
- * totals are durable: kv scope "labels", key = endpoint, {"total"}; up to TALLY_SAVE_NS of counting
- * is lost when control is killed. */
-#define TALLY_SAVE_NS (2 * INT64_C(1000000000))
+ * totals are durable: kv scope "labels", key = endpoint, {"total"}, written with the evidence. */
 struct tally {
     pthread_mutex_t lock;
-    int64_t save_due_ns;
     size_t n;
     struct tally_endpoint {
-        str endpoint;         /* owned */
-        int drifting;         /* as watch_drifting() said last */
-        int64_t total, saved; /* labels ever; of them in the store */
-        uint32_t at;          /* next place */
+        str endpoint;          /* owned */
+        int drifting;          /* as watch_drifting() said last */
+        int64_t total;         /* labels ever */
+        int64_t saved, saving; /* of them in the store; in the transaction under way */
+        uint32_t at;           /* next place */
         int64_t second[TALLY_SECONDS];
         int64_t labels[TALLY_SECONDS];
     } * list[TALLY_ENDPOINTS];
@@ -47,8 +45,9 @@ void tally_labels(struct tally *t, str endpoint, int64_t wall_ns, int64_t n);
 void tally_drifting(struct tally *t, str endpoint, int drifting);
 int64_t tally_labels_total(struct tally *t, str endpoint);
 NODISCARD int tally_load(struct tally *t, struct meta *m, struct err *e);
-/* Saves what changed, in one transaction, when it is time (wall_ns INT64_MAX: now). */
-NODISCARD int tally_save(struct tally *t, struct meta *m, int64_t wall_ns, struct err *e);
+/* Writes what changed, inside a transaction of the caller, who says when it is committed. */
+NODISCARD int tally_save(struct tally *t, struct meta *m, struct err *e);
+void tally_saved(struct tally *t);
 int64_t tally_labels_since(struct tally *t, str endpoint, int64_t wall_ns); /* whole seconds */
 int tally_is_drifting(struct tally *t, str endpoint);
 
@@ -80,8 +79,11 @@ struct control {
     char plan[PLAN_HASH_SIZE];
     char plan_story[128]; /* correlation of the fact that changed it last */
     char plan_told[128];  /* that of the plan in force: its plan.live belongs to the same story */
-    int64_t export_due_ns, sweep_due_ns;
-    bool stopping;
+    int64_t export_due_ns, sweep_due_ns; /* mono */
+    struct digest_clock clock;           /* digests folded */
+    int64_t evidence_due_ns;             /* mono: the next save */
+    bool evidence_new, evidence_failing; /* since the last save; the last save failed */
+    bool ready, stopping;
 };
 
 /* control_facts.c: reads what is new in the journal and lets it have its effects. */
@@ -98,6 +100,12 @@ NODISCARD int control_first_apply(struct control *c, struct err *e);
 void control_ports(struct control *c);
 void control_api_context(struct control *c, struct api_context *ret);
 
+/* control_evidence.c */
+NODISCARD int control_evidence_load(struct control *c, struct err *e);
+/* False: this digest has been folded already. */
+bool control_evidence_note(struct control *c, const struct digest *d);
+void control_evidence_save(struct control *c, bool now); /* else when it is time */
+
 /* control_export.c: the flow that turns sealed record segments into Parquet. */
 const struct flow_type *export_flow(void); /* env: struct control */
-NODISCARD int control_export_if_due(struct control *c, int64_t wall_ns, struct err *e);
+NODISCARD int control_export_if_due(struct control *c, struct err *e);

@@ -79,24 +79,24 @@ static bool has_segments(const char *state_dir, struct arena *a)
     return false;
 }
 
-int control_export_if_due(struct control *c, int64_t wall_ns, struct err *e)
+int control_export_if_due(struct control *c, struct err *e)
 {
     AUTO(arena_done) struct arena a = {0};
     struct flow_started started;
     struct json *input;
-    int64_t pruned;
+    int64_t pruned, now = time_mono_ns();
 
-    if (wall_ns < c->export_due_ns)
+    if (now < c->export_due_ns)
         return 0;
-    c->export_due_ns = wall_ns + EXPORT_EVERY_NS;
+    c->export_due_ns = now + EXPORT_EVERY_NS;
     arena_init(&a, 0);
-    if (wall_ns < c->sweep_due_ns && !has_segments(c->options->state_dir, &a))
+    if (now < c->sweep_due_ns && !has_segments(c->options->state_dir, &a))
         return 0;
-    c->sweep_due_ns = wall_ns + SWEEP_EVERY_NS;
+    c->sweep_due_ns = now + SWEEP_EVERY_NS;
     input = json_new_object(&a);
     json_set_int(&a, input, S("keep_ns"),
                  json_int_or(json_path(c->project, "gateway.records.retention_ns"), 0));
-    TRY(flow_prune(c->meta, wall_ns - ENDED_FLOWS_NS, &pruned, e));
+    TRY(flow_prune(c->meta, time_wall_ns() - ENDED_FLOWS_NS, &pruned, e));
     return flow_start(
         c->meta, &(struct flow_start){.type = "export", .input = input, .dedup_key = S("export")},
         &started, e);

@@ -72,6 +72,8 @@ static void on_digest(void *ctx, const struct gateway_peer *from, const struct d
     struct err e;
 
     (void)from;
+    if (!control_evidence_note(c, d))
+        return;
     for (uint32_t i = 0; i < d->series_count; i++)
         if (!d->series[i]->shadow)
             tally_labels(&c->tally, d->series[i]->endpoint, now, d->series[i]->labels.joined);
@@ -149,12 +151,11 @@ static void slow_tick(struct loop *loop, struct loop_timer *t)
     int64_t now = time_wall_ns();
     struct err e;
 
-    if (tally_save(&c->tally, c->meta, now, &e))
-        log_failure("labels.failed", &e);
+    control_evidence_save(c, false);
     if (c->project && retrain_tick(&c->retrain, c->meta, c->project, now, &e))
         log_failure("trigger.failed", &e);
     issuers_tick(c->issuers, loop_now_ns(loop));
-    if (c->project && control_export_if_due(c, now, &e))
+    if (c->project && control_export_if_due(c, &e))
         log_failure("export.failed", &e);
     loop_timer_set(loop, t, loop_now_ns(loop) + SLOW_TICK_NS);
 }
@@ -182,7 +183,7 @@ static NODISCARD int open_stores(struct control *c, struct err *e)
     TRY(tally_load(&c->tally, c->meta, e));
     TRY(rollouts_new(c->meta, &c->rollouts, e));
     rollouts_compare_outputs(c->rollouts, c->meta, c->blobs);
-    return 0;
+    return control_evidence_load(c, e);
 }
 
 static NODISCARD int open_loop(struct control *c, struct err *e)
@@ -253,6 +254,7 @@ static NODISCARD int prepare(struct control *c, struct err *e)
     TRY(say_started(c, e));
     TRY(control_first_apply(c, e));
     TRY(control_load_project(c, e));
+    TRY(watch_restore(c->watch, c->meta, e));
     if (plan_current_read(c->options->state_dir, c->plan, &ignored))
         c->plan[0] = '\0';
     c->plan_stale = true;
@@ -264,16 +266,15 @@ static NODISCARD int prepare(struct control *c, struct err *e)
     TRY(meta_watch(c->store, META_TOPIC_JOURNAL, on_commit, c, e));
     TRY(meta_watch(c->store, META_TOPIC_KV, on_commit, c, e));
     TRY(start_flows(c, e));
+    c->ready = true;
     log_event(LOG_INFO, "control.ready", "api=%u plan=%.12s", api_port(c->api), c->plan);
     return 0;
 }
 
 static void finish(struct control *c)
 {
-    struct err e;
-
-    if (c->meta && tally_save(&c->tally, c->meta, INT64_MAX, &e))
-        log_failure("labels.failed", &e);
+    if (c->ready)
+        control_evidence_save(c, true);
     if (c->store) {
         meta_unwatch(c->store, on_commit, c);
         flow_runner_free(c->runner);

@@ -18,6 +18,7 @@
 #include "server/gateway_tls.h"
 #include "server/handover.h"
 #include "server/link.h"
+#include "server/retained.h"
 
 #include <stdio.h>
 #include <unistd.h>
@@ -40,6 +41,7 @@ struct gateway_process {
     struct mailbox plans;   /* built, from the worker */
     struct pool *worker;
     struct link link;
+    struct retained retained;
     struct gateway *gw;
     uint32_t digests_waiting;    /* atomic */
     bool building;               /* the worker has a plan */
@@ -55,6 +57,7 @@ struct gateway_process {
 
 struct digest_mail {
     struct mail mail;
+    uint64_t run, sequence;
     struct buf bytes;
 };
 
@@ -177,6 +180,8 @@ static void on_digest(void *ctx, const struct digest *d)
     if (__atomic_load_n(&p->digests_waiting, __ATOMIC_RELAXED) >= DIGEST_QUEUE_MAX)
         return; /* the gap in the sequence tells control */
     m = mem_zalloc(sizeof(*m));
+    m->run = d->run;
+    m->sequence = d->sequence;
     buf_init(&m->bytes, DIGEST_BYTES_MAX);
     digest_encode(d, &m->bytes);
     __atomic_add_fetch(&p->digests_waiting, 1, __ATOMIC_RELAXED);
@@ -208,7 +213,7 @@ static void on_digest_mail(struct loop *loop, struct mailbox *mb, struct mail *m
     (void)loop;
     __atomic_sub_fetch(&p->digests_waiting, 1, __ATOMIC_RELAXED);
     if (!d->bytes.overflowed)
-        link_send(&p->link, LINK_DIGEST, buf_str(&d->bytes));
+        retained_add(&p->retained, &p->link, d->run, d->sequence, &d->bytes);
     buf_done(&d->bytes);
     mem_free(d);
 }
@@ -295,6 +300,8 @@ static void on_frame(struct link *k, enum link_type type, str payload)
 
     if (type == LINK_PLAN)
         want_plan(p, payload);
+    else if (type == LINK_KEPT)
+        retained_kept(&p->retained, payload);
     else if (type == LINK_SEAL && gateway_keeper(p->gw))
         keeper_seal_soon(gateway_keeper(p->gw));
 }
@@ -350,6 +357,7 @@ static void redial(struct loop *loop, struct loop_timer *t)
     }
     log_event(LOG_INFO, "link.open", "to=control");
     say_hello(p);
+    retained_send(&p->retained, &p->link);
 }
 
 /* --- Leaving ---------------------------------------------------------------------------------- */
@@ -553,6 +561,7 @@ static void finish(struct gateway_process *p)
         loop_signals_close(p->loop, &p->signals);
     }
     loop_free(p->loop);
+    retained_done(&p->retained);
     arena_done(&p->arena);
 }
 

@@ -95,6 +95,7 @@ static void on_digest(struct gateway_peer *peer, str payload)
     }
     if (peer->digests && d.sequence > peer->last_sequence + 1)
         peer->lost_digests += d.sequence - peer->last_sequence - 1;
+    peer->run = d.run;
     peer->last_sequence = d.sequence;
     peer->digests++;
     g->on_digest(g->ctx, peer, &d);
@@ -179,6 +180,19 @@ void gateways_seal(struct gateways *g)
     for (struct gateway_peer *peer = g->first, *next; peer; peer = next) {
         next = peer->next;
         link_send(&peer->link, LINK_SEAL, STR_NULL);
+    }
+}
+
+void gateways_kept(struct gateways *g, const struct digest_clock *clock)
+{
+    for (struct gateway_peer *peer = g->first, *next; peer; peer = next) {
+        next = peer->next;
+        for (uint32_t i = 0; peer->digests && i < clock->n; i++)
+            if (clock->at[i].run == peer->run) {
+                const uint64_t words[] = {clock->at[i].run, clock->at[i].sequence};
+
+                link_send(&peer->link, LINK_KEPT, (str){(const char *)words, sizeof(words)});
+            }
     }
 }
 

@@ -6,7 +6,7 @@
 
 #include "loop/listen.h"
 #include "plan/plan.h"
-#include "record/digest.h"
+#include "record/kept.h"
 #include "server/link.h"
 
 #define GATEWAYS_MAX 64
@@ -20,7 +20,7 @@ struct gateway_peer {
     char refused[PLAN_HASH_SIZE]; /* the plan it could not serve, or "" */
     char reason[256];             /* why */
     int64_t pid, port;
-    uint64_t digests, last_sequence, lost_digests;
+    uint64_t digests, run, last_sequence, lost_digests;
 };
 
 struct gateways {
@@ -45,5 +45,7 @@ void gateways_close(struct gateways *g);
 /* Tells everyone, and whoever comes later, to serve this plan. */
 void gateways_set_plan(struct gateways *g, str hash);
 void gateways_seal(struct gateways *g); /* all flush and seal their record segments */
+/* Tells each how far its digests are written down. */
+void gateways_kept(struct gateways *g, const struct digest_clock *clock);
 /* True when at least one gateway is there and all of them serve `hash`. */
 bool gateways_all_serve(const struct gateways *g, const char *hash);

@@ -137,30 +137,27 @@ int tally_load(struct tally *t, struct meta *m, struct err *e)
 }
 
 /* Only the control thread changes the totals, so it may read them without the lock. */
-int tally_save(struct tally *t, struct meta *m, int64_t wall_ns, struct err *e)
+int tally_save(struct tally *t, struct meta *m, struct err *e)
 {
-    AUTO(meta_tx_done) struct meta_tx tx = {0};
     AUTO(arena_done) struct arena a = {0};
 
-    if (wall_ns < t->save_due_ns)
-        return 0;
-    t->save_due_ns = wall_ns == INT64_MAX ? 0 : wall_ns + TALLY_SAVE_NS;
     arena_init(&a, 0);
     for (size_t i = 0; i < t->n; i++) {
         struct tally_endpoint *te = t->list[i];
-        struct json *value = json_new_object(&a);
+        struct json *value;
 
+        te->saving = te->total;
         if (te->total == te->saved)
             continue;
-        if (!tx.m)
-            TRY(meta_begin(m, &tx, e));
+        value = json_new_object(&a);
         json_set_int(&a, value, S("total"), te->total);
         TRY(meta_kv_put(m, S("labels"), te->endpoint, value, e));
     }
-    if (!tx.m)
-        return 0;
-    TRY(meta_commit(&tx, e));
-    for (size_t i = 0; i < t->n; i++)
-        t->list[i]->saved = t->list[i]->total;
     return 0;
+}
+
+void tally_saved(struct tally *t)
+{
+    for (size_t i = 0; i < t->n; i++)
+        t->list[i]->saved = t->list[i]->saving;
 }

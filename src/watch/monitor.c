@@ -14,7 +14,8 @@
  * on, because data that moved and answers that got worse are more than either alone.
  *
  * A fact comes first, the new state after it: when the journal cannot be written the evidence still
- * stands over its budget, and the alarm is tried again with the next digest.
+ * stands over its budget, and the alarm is tried again with the next digest. What outlives control
+ * (kept.c) is written in the transaction of the fact.
  *
  * The budget in rows of a budget given in time is the endpoint's rate times that time; its versions
  * alarm each on rows of their own, so together no oftener than once in that time. The rate is a
@@ -116,14 +117,27 @@ void monitor_recent(const struct monitor *mo, uint32_t i, uint64_t rows_ago, str
 
 /* --- Alarms ----------------------------------------------------------------------------------- */
 
-/* The fact, then the state. */
+/* The fact and the row that knows of it: both, or neither. */
 static NODISCARD int tell(struct monitor *mo, struct meta *m, const struct drift_event *ev,
                           struct drift_story *story, struct err *e)
 {
+    AUTO(meta_tx_done) struct meta_tx tx = {0};
+    const struct drift_story old = mo->story;
+    const enum monitor_state was = mo->state;
+    int rc;
+
+    TRY(meta_begin(m, &tx, e));
     TRY(drift_fact_append(mo, m, ev, story, e));
     mo->story = *story;
     mo->state = MONITOR_DRIFTING;
-    return 0;
+    rc = monitor_save(mo, m, false, e);
+    if (!rc)
+        rc = meta_commit(&tx, e);
+    if (rc) {
+        mo->story = old;
+        mo->state = was;
+    }
+    return rc;
 }
 
 static NODISCARD int alarm(struct monitor *mo, struct meta *m, struct drift_event *ev,
@@ -139,8 +153,11 @@ static NODISCARD int alarm(struct monitor *mo, struct meta *m, struct drift_even
         story->began_ns = ev->wall_ns - (int64_t)(MIN(ago_s, 1e8) * 1e9);
         story->detected_ns = ev->wall_ns;
     }
-    TRY(tell(mo, m, ev, story, e));
     mo->alarms++;
+    if (tell(mo, m, ev, story, e)) {
+        mo->alarms--;
+        return (int)e->code;
+    }
     return 0;
 }
 
@@ -247,12 +264,25 @@ int monitor_close(struct monitor *mo, struct meta *m, int64_t wall_ns, str reaso
                              .from_ns = mo->ended_from,
                              .wall_ns = wall_ns,
                              .reason = reason};
+    AUTO(meta_tx_done) struct meta_tx tx = {0};
+    const struct drift_story old = mo->story;
+    int rc;
 
     if (mo->state != MONITOR_DRIFTING)
         return 0;
+    TRY(meta_begin(m, &tx, e));
     TRY(drift_fact_append(mo, m, &ev, &mo->story, e));
     mo->state = MONITOR_OK;
     mo->story = (struct drift_story){0};
+    rc = mo->column_count ? monitor_save(mo, m, true, e) : monitor_drop(mo, m, e);
+    if (!rc)
+        rc = meta_commit(&tx, e);
+    if (rc) {
+        mo->state = MONITOR_DRIFTING;
+        mo->story = old;
+        return rc;
+    }
+    mo->unsaved = true;
     if (mo->detecting)
         edetector_endpoint_reset(&mo->detect);
     if (mo->label_reference)
@@ -332,6 +362,9 @@ int monitor_fold(struct monitor *mo, struct meta *m, const struct digest *d,
     int64_t mono = time_mono_ns();
     struct window_sum sum;
 
+    if (mo->seen && !digest_clock_is_new(mo->seen, d))
+        return 0; /* it is in the row that this monitor was restored from */
+    mo->unsaved = true;
     measure_rate(mo, s->rows, (double)(d->to_wall_ns - d->from_wall_ns) / 1e9, mono);
     mo->last_mono_ns = MAX(mono, 1);
     if (s->rows)
@@ -345,7 +378,7 @@ int monitor_fold(struct monitor *mo, struct meta *m, const struct digest *d,
         keep_block(mo, s);
     fold_labels(mo, &s->labels);
     set_budgets(mo, other_rate);
+    monitor_windows(mo, s, wall_ns, &sum); /* before the rows that facts go with are written */
     TRY(detect(mo, m, d, s, wall_ns, e));
-    monitor_windows(mo, s, wall_ns, &sum);
     return judge_windows(mo, m, &sum, wall_ns, e);
 }

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
+#include "base/hash.h"
 #include "journal/journal.h"
+#include "record/kept.h"
 #include "stats/betting.h"
 #include "stats/edetector.h"
 #include "stats/window.h"
@@ -62,7 +64,12 @@ struct monitor {
     struct arena arena;
     struct monitor_config cfg; /* strings and trees: copies in the arena */
     str version;
+    str profile;    /* hash of its profile, or empty */
     str no_profile; /* why this version cannot be watched, or empty */
+    /* Digests folded so far, borrowed from control; NULL: its evidence is not kept. */
+    const struct digest_clock *clock;
+    const struct digest_clock *seen; /* those in the row it was restored from, or NULL */
+    bool unsaved, saving;            /* has changed since the last save; is in the one under way */
     enum monitor_state state;
     struct watch_column *columns;
     uint32_t column_count, feature_count;
@@ -98,7 +105,8 @@ NODISCARD int monitor_configs_read(const struct json *project, struct arena *a,
 /* A monitor for one version of its endpoint. A version that cannot be watched gives a monitor that
  * says why (no_profile), not an error. */
 NODISCARD int monitor_new(struct blobs *blobs, struct meta *m, const struct monitor_config *cfg,
-                          str version, struct monitor **ret_monitor, struct err *e);
+                          str version, const struct digest_clock *clock,
+                          struct monitor **ret_monitor, struct err *e);
 void monitor_free(struct monitor *mo); /* accepts NULL */
 DEFINE_AUTO_PTR(struct monitor, monitor_free)
 
@@ -128,6 +136,25 @@ double drift_psi_excess(const struct cells_spec *spec, uint64_t rows, double psi
 
 /* Rows per second of the last seconds, for people; 0 soon after the traffic has ended. */
 double monitor_rate_lately(const struct monitor *mo, int64_t mono_ns);
+
+/* kept.c: the row of a monitor (record/kept.h). All do nothing for a monitor without a clock. */
+/* anew: as of evidence that begins now. */
+NODISCARD int monitor_save(struct monitor *mo, struct meta *m, bool anew, struct err *e);
+NODISCARD int monitor_drop(const struct monitor *mo, struct meta *m, struct err *e);
+/* Into a monitor that is new. *ret_spoilt: the row was not usable, which was logged, and the
+ * monitor is to be made again. */
+NODISCARD int monitor_restore(struct monitor *mo, struct meta *m, bool *ret_spoilt, struct err *e);
+/* What is known of a row without the monitor it is for. Texts are copies in the arena. */
+struct kept_head {
+    str name, endpoint, model, version;
+    unsigned char fit[SHA256_BYTES];
+    enum monitor_state state;
+    struct drift_story story;
+};
+NODISCARD int monitor_head_decode(str bytes, struct arena *a, struct kept_head *ret, struct err *e);
+void monitor_encode(const struct monitor *mo, const struct digest_clock *clock, bool anew,
+                    struct buf *out);
+NODISCARD int monitor_decode(struct monitor *mo, str bytes, struct err *e);
 
 /* The list of a watch, for the report. */
 const struct monitor *watch_first(const struct watch *w);

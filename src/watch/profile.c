@@ -177,8 +177,9 @@ static void unwatch(struct monitor *mo, str why)
     mo->detecting = mo->label_reference = false;
 }
 
-int monitor_new(struct blobs *blobs, struct meta *m, const struct monitor_config *cfg, str version,
-                struct monitor **ret_monitor, struct err *e)
+static NODISCARD int make(struct blobs *blobs, struct meta *m, const struct monitor_config *cfg,
+                          str version, const struct digest_clock *clock,
+                          struct monitor **ret_monitor, struct err *e)
 {
     AUTO(monitor_freep) struct monitor *mo = mem_zalloc(sizeof(*mo));
     struct err why;
@@ -188,12 +189,30 @@ int monitor_new(struct blobs *blobs, struct meta *m, const struct monitor_config
     config_copy(mo, cfg);
     mo->version = arena_dup(&mo->arena, version);
     mo->made_mono_ns = time_mono_ns();
+    mo->clock = clock;
     TRY(profile_hash(mo, m, &hash, e));
+    mo->profile = hash;
     if (!hash.n)
         unwatch(mo, S("this version was registered without reference data: give its model a "
                       "dataset and register it again"));
     else if (profile_read(mo, blobs, hash, &why))
         unwatch(mo, arena_printf(&mo->arena, "its profile cannot be used: %s", why.msg));
+    *ret_monitor = TAKE(mo);
+    return 0;
+}
+
+int monitor_new(struct blobs *blobs, struct meta *m, const struct monitor_config *cfg, str version,
+                const struct digest_clock *clock, struct monitor **ret_monitor, struct err *e)
+{
+    AUTO(monitor_freep) struct monitor *mo = NULL;
+    bool spoilt;
+
+    TRY(make(blobs, m, cfg, version, clock, &mo, e));
+    TRY(monitor_restore(mo, m, &spoilt, e));
+    if (spoilt) { /* half of a row may be in it */
+        monitor_free(TAKE(mo));
+        TRY(make(blobs, m, cfg, version, clock, &mo, e));
+    }
     *ret_monitor = TAKE(mo);
     return 0;
 }

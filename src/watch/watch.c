@@ -11,6 +11,7 @@
  */
 #include "watch/watch.h"
 
+#include "base/log.h"
 #include "base/mem.h"
 #include "base/time.h"
 #include "watch/priv.h"
@@ -29,6 +30,8 @@ struct watch {
     size_t config_count;
     struct monitor *first;
     struct monitor *departed; /* drifting, but no longer of the project: their last fact is due */
+    const struct digest_clock *clock; /* NULL: nothing is kept */
+    bool rows_stale;                  /* there may be rows without a monitor */
 };
 
 int watch_new(struct blobs *blobs, struct watch **ret_watch, struct err *e)
@@ -84,6 +87,7 @@ static void retune_or_drop(struct watch *w)
             continue;
         }
         *at = mo->next;
+        w->rows_stale = true;
         if (mo->state == MONITOR_DRIFTING) {
             mo->next = w->departed;
             w->departed = mo;
@@ -114,7 +118,8 @@ int watch_configure(struct watch *w, const struct json *project, struct err *e)
     return 0;
 }
 
-/* --- Digests ---------------------------------------------------------------------------------- */
+/* --- The list ----------------------------------------------------------------------------------
+ */
 
 static struct monitor **find(struct watch *w, const struct monitor_config *cfg, str version)
 {
@@ -125,6 +130,139 @@ static struct monitor **find(struct watch *w, const struct monitor_config *cfg, 
     return at;
 }
 
+/* --- Keeping ---------------------------------------------------------------------------------- */
+
+void watch_keep(struct watch *w, const struct digest_clock *clock)
+{
+    w->clock = clock;
+}
+
+static const struct monitor_config *config_of(const struct watch *w, str name)
+{
+    for (size_t i = 0; i < w->config_count; i++)
+        if (str_eq(w->configs[i].name, name))
+            return &w->configs[i];
+    return NULL;
+}
+
+/* A drift whose monitor is no more: as much of one as its last fact needs. */
+static void depart(struct watch *w, const struct kept_head *h)
+{
+    struct monitor *mo = mem_zalloc(sizeof(*mo));
+
+    arena_init(&mo->arena, 0);
+    mo->cfg.name = arena_dup(&mo->arena, h->name);
+    mo->cfg.endpoint = arena_dup(&mo->arena, h->endpoint);
+    mo->cfg.model = arena_dup(&mo->arena, h->model);
+    mo->version = arena_dup(&mo->arena, h->version);
+    mo->cfg.bands = DRIFT_BANDS_PSI;
+    mo->clock = w->clock;
+    mo->state = h->state;
+    mo->story = h->story;
+    mo->next = w->departed;
+    w->departed = mo;
+}
+
+static NODISCARD int restore_one(struct watch *w, struct meta *m, str row, struct arena *a,
+                                 struct err *e)
+{
+    const struct monitor_config *cfg;
+    struct kept_head head;
+    struct monitor *mo = NULL;
+    struct err why;
+    str bytes;
+
+    TRY(kept_get(m, S("monitor"), row, a, &bytes, e));
+    if (!bytes.p)
+        return 0;
+    if (monitor_head_decode(bytes, a, &head, &why)) {
+        log_event(LOG_WARN, "evidence.begun_anew", "row=\"" STR_F "\" reason=\"%s\"", STR_A(row),
+                  why.msg);
+        return 0;
+    }
+    cfg = config_of(w, head.name);
+    if (cfg && *find(w, cfg, head.version))
+        return 0;
+    if (cfg) {
+        TRY(monitor_new(w->blobs, m, cfg, head.version, w->clock, &mo, e));
+        mo->next = w->first;
+        w->first = mo;
+    }
+    if (!(mo && mo->seen) && head.state == MONITOR_DRIFTING)
+        depart(w, &head);
+    return 0;
+}
+
+int watch_restore(struct watch *w, struct meta *m, struct err *e)
+{
+    AUTO(arena_done) struct arena a = {0};
+    str *names;
+    size_t n;
+
+    if (!w->clock)
+        return 0;
+    arena_init(&a, 0);
+    TRY(kept_names(m, S("monitor"), &a, &names, &n, e));
+    for (size_t i = 0; i < n; i++)
+        TRY(restore_one(w, m, names[i], &a, e));
+    w->rows_stale = n > 0;
+    return 0;
+}
+
+static bool has_monitor(const struct watch *w, str row)
+{
+    for (const struct monitor *mo = w->first; mo; mo = mo->next)
+        if (str_starts(row, mo->cfg.name) && row.n == mo->cfg.name.n + 1 + mo->version.n &&
+            str_ends(row, mo->version))
+            return true;
+    return false;
+}
+
+/* A departed drift keeps its row until its last fact is told. */
+static bool has_departed(const struct watch *w, str row)
+{
+    const struct watch others = {.first = w->departed};
+
+    return has_monitor(&others, row);
+}
+
+static NODISCARD int drop_stale(const struct watch *w, struct meta *m, struct err *e)
+{
+    AUTO(arena_done) struct arena a = {0};
+    str *names;
+    size_t n;
+
+    arena_init(&a, 0);
+    TRY(kept_names(m, S("monitor"), &a, &names, &n, e));
+    for (size_t i = 0; i < n; i++)
+        if (!has_monitor(w, names[i]) && !has_departed(w, names[i]))
+            TRY(kept_drop(m, S("monitor"), names[i], e));
+    return 0;
+}
+
+int watch_save(struct watch *w, struct meta *m, struct err *e)
+{
+    if (!w->clock)
+        return 0;
+    if (w->rows_stale)
+        TRY(drop_stale(w, m, e));
+    for (struct monitor *mo = w->first; mo; mo = mo->next) {
+        if (mo->unsaved)
+            TRY(monitor_save(mo, m, false, e));
+        mo->saving = mo->unsaved;
+    }
+    return 0;
+}
+
+void watch_saved(struct watch *w)
+{
+    w->rows_stale = w->departed != NULL;
+    for (struct monitor *mo = w->first; mo; mo = mo->next)
+        mo->unsaved &= !mo->saving;
+}
+
+/* --- Digests ---------------------------------------------------------------------------------- */
+
 static NODISCARD int monitor_of(struct watch *w, struct meta *m, const struct monitor_config *cfg,
                                 str version, struct monitor **ret_monitor, struct err *e)
 {
@@ -134,7 +272,7 @@ static NODISCARD int monitor_of(struct watch *w, struct meta *m, const struct mo
         *ret_monitor = mo;
         return 0;
     }
-    TRY(monitor_new(w->blobs, m, cfg, version, &fresh, e));
+    TRY(monitor_new(w->blobs, m, cfg, version, w->clock, &fresh, e));
     if (mo) {
         *at = mo->next;
         monitor_free(mo);
@@ -198,6 +336,7 @@ static NODISCARD int farewells(struct watch *w, struct meta *m, int64_t wall_ns,
         if (idle || is_replaced(w, mo, now))
             TRY(monitor_close(mo, m, wall_ns, S("this version no longer answers"), e));
         if (idle) {
+            TRY(monitor_drop(mo, m, e));
             *at = mo->next;
             monitor_free(mo);
         } else {

@@ -12,12 +12,12 @@
  * drift.detected (the first breach), drift.escalated (more severe, confirmed by windows, or labels
  * worse too), drift.cleared. README.md tells what they hold.
  *
- * Control thread only. Evidence lives in memory: a restart of control begins it anew, which delays
- * an alarm and never fakes one; a drift that was under way is then detected again, as a new story.
+ * Control thread only. Evidence outlives control where watch_keep() was called: record/kept.h has
+ * the promise.
  */
 #pragma once
 
-#include "record/digest.h"
+#include "record/kept.h"
 #include "store/blobs/blobs.h"
 #include "store/meta/meta.h"
 
@@ -30,6 +30,17 @@ DEFINE_AUTO_PTR(struct watch, watch_free)
 /* The project that is applied now (normalised tree, copied). Monitors keep their evidence unless a
  * setting changed on which it depends: all but psi, share and page_on. */
 NODISCARD int watch_configure(struct watch *w, const struct json *project, struct err *e);
+
+/* From now on evidence is kept in the meta store. `clock` is borrowed: the caller notes a digest in
+ * it before watch_digest(). Once, before watch_configure(). */
+void watch_keep(struct watch *w, const struct digest_clock *clock);
+/* After watch_configure(): makes the monitors of which there are rows. A row that does not fit any
+ * more is logged and left; when a drift was under way in it, that drift is closed with the next
+ * digest. */
+NODISCARD int watch_restore(struct watch *w, struct meta *m, struct err *e);
+/* Writes what has changed, inside a transaction of the caller, who says when it is committed. */
+NODISCARD int watch_save(struct watch *w, struct meta *m, struct err *e);
+void watch_saved(struct watch *w);
 
 /* Folds a digest; appends the facts that follow from it. A version without a usable profile is not
  * watched, which the report says. wall_ns is the time of arrival; it may step in any direction,

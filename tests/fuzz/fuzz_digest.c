@@ -49,7 +49,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     arena_init(&a, ARENA_MAX);
     memcpy(copy, data, size);
     if (size >= 8) {
-        memcpy(copy, "WDG1", 4);
+        memcpy(copy, "WDG2", 4);
         crc = crc32c(0, copy + 8, size - 8);
         memcpy(copy + 4, &crc, sizeof crc);
     }

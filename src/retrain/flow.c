@@ -17,8 +17,6 @@
  */
 #include "retrain/priv.h"
 
-#include "journal/alias.h"
-
 #define SEAL_WAIT_NS (300 * NS_PER_MS)
 
 /* How often labels are looked for: soon at first, then ever more patiently. */
@@ -328,14 +326,31 @@ static int step_registered(struct flow_ctx *ctx, struct err *e)
 
 /* --- Gate ------------------------------------------------------------------------------------- */
 
-static NODISCARD int champion_of(struct run *r, int64_t *ret_version, struct err *e)
+/* Against each version that answers on the endpoint, until one is not beaten. */
+static NODISCARD int gate_all(struct run *r, int64_t candidate, struct json **ret_report,
+                              struct err *e)
 {
-    return alias_get(flow_meta(r->ctx), r->model_name, S("champion"), ret_version, e);
+    struct meta *m = flow_meta(r->ctx);
+    struct json *report = NULL;
+    struct live live;
+    size_t i = 0;
+
+    TRY(live_versions(m, r->project, r->endpoint, r->model_name, &live, e));
+    do {
+        int64_t champion = live.n ? live.versions[i] : 0; /* 0: only absolute gates count */
+
+        TRY(r->env->ports.gate(r->env->ports.ctx, m, r->project, r->model_name, candidate, champion,
+                               run_path(r, "holdout.parquet"), r->dir.p, r->a, &report, e));
+        json_set_int(r->a, report, S("champion_version"), champion);
+    } while (++i < live.n &&
+             str_eq(json_str_or(json_get(report, S("verdict")), S("REJECT")), S("DEPLOY")));
+    *ret_report = report;
+    return 0;
 }
 
 static int step_gate(struct flow_ctx *ctx, struct err *e)
 {
-    int64_t start = time_wall_ns(), candidate, champion;
+    int64_t start = time_wall_ns(), candidate;
     struct json *registered, *report;
     struct meta *m;
     struct run r;
@@ -344,12 +359,9 @@ static int step_gate(struct flow_ctx *ctx, struct err *e)
     TRY(run_open(ctx, &r, e));
     TRY(flow_output_of(ctx, "registered", &registered, e));
     candidate = json_int_or(json_get(registered, S("version")), 0);
-    TRY(champion_of(&r, &champion, e));
     TRY(snapshot_verify(&r, SNAPSHOT_HOLDOUT, e));
-    TRY(r.env->ports.gate(r.env->ports.ctx, flow_meta(ctx), r.project, r.model_name, candidate,
-                          champion, run_path(&r, "holdout.parquet"), r.dir.p, r.a, &report, e));
+    TRY(gate_all(&r, candidate, &report, e));
     json_set_int(r.a, report, S("version"), candidate);
-    json_set_int(r.a, report, S("champion_version"), champion);
     verdict = json_str_or(json_get(report, S("verdict")), S("REJECT"));
     TRY(flow_tx(ctx, &m, e));
     TRY(run_fact(&r, m, FACT_GATE_EVALUATED, json_str_or(json_get(report, S("reason")), verdict),

@@ -14,6 +14,15 @@ str model_endpoint(const struct json *project, str model);
 NODISCARD int start_give_back(struct meta *m, str model, int64_t asked_ns, struct arena *a,
                               struct err *e);
 
+/* live.c: the versions that answer on an endpoint. */
+#define LIVE_MAX 64
+struct live {
+    int64_t versions[LIVE_MAX];
+    size_t n;
+};
+NODISCARD int live_versions(struct meta *m, const struct json *project, str endpoint, str model,
+                            struct live *ret, struct err *e);
+
 /* One run, as its steps see it. Everything lives in the arena of the step. */
 struct run {
     struct flow_ctx *ctx;

@@ -9,8 +9,6 @@
  */
 #include "retrain/priv.h"
 
-#include "journal/alias.h"
-
 #define AGAIN_MIN_NS (10 * NS_PER_S)
 #define AGAIN_MAX_NS (3600 * NS_PER_S)
 
@@ -92,17 +90,21 @@ bool retrain_wants_fact(str type)
 
 /* A version that was replaced is told of its drift for as long as its last records come in. That is
  * no reason to train again: its successor is what the next fact will speak of. */
-static NODISCARD int is_of_replaced_version(struct meta *m, const struct json *data, bool *ret,
-                                            struct err *e)
+static NODISCARD int is_of_replaced_version(struct meta *m, const struct json *project,
+                                            const struct json *data, bool *ret, struct err *e)
 {
-    str model = json_str_or(json_get(data, S("model")), S(""));
-    int64_t version, champion;
+    struct live live;
+    int64_t version;
 
     *ret = false;
     if (!str_to_i64(json_str_or(json_get(data, S("version")), S("")), &version))
         return 0;
-    TRY(alias_get(m, model, S("champion"), &champion, e));
-    *ret = champion > version;
+    TRY(live_versions(m, project, json_str_or(json_get(data, S("endpoint")), S("")),
+                      json_str_or(json_get(data, S("model")), S("")), &live, e));
+    for (size_t i = 0; i < live.n; i++)
+        if (live.versions[i] <= version)
+            return 0;
+    *ret = live.n > 0;
     return 0;
 }
 
@@ -118,7 +120,7 @@ int retrain_on_fact(const struct retrain_env *env, struct meta *m, const struct 
         return 0;
     arena_init(&a, 0);
     TRY(json_parse(f->data, &a, &data, e));
-    TRY(is_of_replaced_version(m, data, &replaced, e));
+    TRY(is_of_replaced_version(m, project, data, &replaced, e));
     JSON_EACH (rule, rules) {
         bool drift = !replaced && concerns(rule, f, data);
         struct retrain_answer answer;

@@ -51,10 +51,10 @@ assert COMMAND != YAML
 @pytest.fixture
 def trainer_world(world):
     """The same with a trainer that does as mode(word) says."""
-    def make(yaml=COMMAND):
+    def make(yaml=COMMAND, champion=True):
         files = {"train.py": TRAINER, "data/mode": "good", "data/weir": str(weir.binary()),
                  "data/libs": os.environ.get("WEIR_DEPS_LIB", str(weir.ROOT / ".deps/lib"))}
-        project, control = world(yaml, files)
+        project, control = world(yaml, files, champion)
         return project, control, lambda word: project.write("data/mode", word)
     return make
 
@@ -108,6 +108,23 @@ def test_quiet_traffic_raises_nothing_and_worse_is_rejected(trainer_world):
     kept = control.get("/models/m/versions/2")  # the candidate stays, with the reasons
     assert "REJECT" in str(kept), kept
     assert control.flow(flow)["result"]["result"] == "rejected"
+
+
+def test_gate_compares_with_what_the_endpoint_serves(trainer_world):
+    """Also under another alias than champion: a worse version is no first version."""
+    project, control, mode = trainer_world(
+        COMMAND.replace("e: {model: m, timeout", "e: {model: m, alias: stable, timeout")
+        .replace("min_absolute: 0.7, ", ""), champion=False)
+    control.retrain("the first one")
+    first = control.wait_fact("retrain.finished", 40)
+    assert first["data"]["version"] == 1
+    assert control.facts("gate.evaluated")[0]["data"]["champion_version"] == 0
+    project.wait(lambda: weir.answers(f"http://{project.gateway}/readyz"), 10, "serving it")
+    mode("worse")
+    control.retrain("somebody hopes for the best", override=True)
+    rejected = control.wait_fact("retrain.rejected", 40, first["seq"])
+    assert rejected["data"]["champion_version"] == 1 and rejected["data"]["verdict"] == "REJECT"
+    assert "rollout.started" not in control.types()
 
 
 @pytest.mark.parametrize("word, says", [("crash", "GPU is on fire"), ("nothing", "left no model"),

@@ -1,17 +1,19 @@
 -- SPDX-License-Identifier: Apache-2.0
--- wrk script: posts the bodies of a file in turn, one request in flight per connection, and prints
--- one line of JSON at the end.   wrk … -s load.lua URL -- BODIES [PAUSE_MS]
--- With a pause each connection waits up to twice as long between requests, PAUSE_MS on average; wrk
--- counts whole milliseconds, so that the fraction goes by chance.
-local requests, at, pause = {}, 0, 0
+-- wrk script: posts the requests of a file in turn, one in flight per connection, and prints one line
+-- of JSON at the end.   wrk … -s load.lua URL -- REQUESTS NAME=VALUE…
+-- REQUESTS has each request after its length (four bytes, little-endian); NAME=VALUE are header lines.
+local requests, at = {}, 0
 
 function init(args)
-   pause = tonumber(args[2] or 0)
-   if pause > 0 then
-      delay = function() return math.floor(2 * pause * math.random() + math.random()) end
+   local headers = {}
+   for i = 2, #args do
+      local name, value = args[i]:match("^(.-)=(.*)$")
+      headers[name] = value
    end
-   local headers = { ["Content-Type"] = "application/json" }
-   for body in io.lines(args[1]) do
+   local file = assert(io.open(args[1], "rb"))
+   for length in function() return file:read(4) end do
+      local a, b, c, d = length:byte(1, 4)
+      local body = file:read(a + 256 * (b + 256 * (c + 256 * d)))
       requests[#requests + 1] = wrk.format("POST", nil, headers, body)
    end
 end

@@ -9,15 +9,10 @@ app = FastAPI()
 session = peer_onnx.open_session()
 
 
-@app.get("/v2/health/ready")
-async def ready():
-    return Response()
-
-
-@app.post("/v2/models/gbm/infer")
+@app.post(peer_onnx.PATH)
 async def infer(request: Request):
     try:
-        rows = peer_onnx.rows_of(orjson.loads(await request.body()))
+        rows = peer_onnx.rows_of(session, orjson.loads(await request.body()))
     except ValueError as why:
         return Response(orjson.dumps({"error": str(why)}), 400, media_type="application/json")
     return Response(orjson.dumps(peer_onnx.answer(session, rows)), media_type="application/json")

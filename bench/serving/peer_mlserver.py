@@ -14,7 +14,7 @@ class OnnxModel(MLModel):
 
     async def predict(self, payload: InferenceRequest) -> InferenceResponse:
         rows = NumpyCodec.decode_input(payload.inputs[0])
-        label, probabilities = self.session.run(None, {"x": rows})
+        arrays = self.session.run(None, {"x": rows})
         return InferenceResponse(model_name=self.name, model_version="1", outputs=[
-            NumpyCodec.encode_output("label", label),
-            NumpyCodec.encode_output("probabilities", probabilities)])
+            NumpyCodec.encode_output(output.name, array)
+            for output, array in zip(self.session.get_outputs(), arrays, strict=True)])

@@ -5,7 +5,8 @@ import os
 import numpy as np
 import onnxruntime
 
-FEATURES = 30
+NAME = os.environ["BENCH_NAME"]
+PATH = f"/v2/models/{NAME}/infer"
 
 
 class Refused(ValueError):
@@ -20,20 +21,27 @@ def open_session():
                                         providers=["CPUExecutionProvider"])
 
 
-def rows_of(body):
+def rows_of(session, body):
     """The tensor of an Open Inference Protocol request, checked against the model's signature."""
+    row = session.get_inputs()[0].shape[1:]
     try:
         tensor, = body["inputs"]
-        if tensor["name"] != "x" or tensor["datatype"] != "FP32" or tensor["shape"][1:] != [FEATURES]:
-            raise Refused("input x FP32 [-1,30] is wanted")
+        if tensor["name"] != "x" or tensor["datatype"] != "FP32" or tensor["shape"][1:] != row:
+            raise Refused(f"input x FP32 [-1, {row}] is wanted")
         return np.asarray(tensor["data"], dtype=np.float32).reshape(tensor["shape"])
     except (KeyError, TypeError, ValueError) as why:
         raise Refused(str(why)) from None
 
 
+TYPES = {"float32": "FP32", "int64": "INT64"}
+
+
+def answer_of(session, arrays):
+    outputs = [{"name": output.name, "datatype": TYPES[array.dtype.name], "shape": list(array.shape),
+                "data": array.ravel().tolist()}
+               for output, array in zip(session.get_outputs(), arrays, strict=True)]
+    return {"model_name": NAME, "model_version": "1", "outputs": outputs}
+
+
 def answer(session, rows):
-    label, probabilities = session.run(None, {"x": rows})
-    return {"model_name": "gbm", "model_version": "1", "outputs": [
-        {"name": "label", "datatype": "INT64", "shape": list(label.shape), "data": label.tolist()},
-        {"name": "probabilities", "datatype": "FP32", "shape": list(probabilities.shape),
-         "data": probabilities.ravel().tolist()}]}
+    return answer_of(session, session.run(None, {"x": rows}))

@@ -1,19 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """The servers under measurement. Each is a process tree of ours on a loopback port: started, told apart
-by pid, and ended. A server says how it is started; all answer the same POST.
+by pid, and ended. A server says how it is started, and where and how it is asked; most answer the same
+Open Inference Protocol request.
 
-To add one: a function (folder, port) -> Server, and its line in SERVERS.
+To add one: a function (folder, port, model) -> Server, and its line in SERVERS.
 """
 import json
 import os
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,21 +27,51 @@ sys.path.insert(0, str(ROOT / "tests/support"))
 import gateway  # noqa: E402
 
 DEPS = ROOT / ".deps"
-INFER = "/v2/models/gbm/infer"
 CELL_COUNT = 12  # ten cells, missing values and others
 FEATURES = 30
+FOLDER = ROOT / "build/bench/serving"  # where make_inputs writes
+JSON_TYPE = {"Content-Type": "application/json"}
 
 
 class NotMeasured(Exception):
     """Why a server cannot take part; the row says so."""
 
 
+def make_inputs():
+    subprocess.run([DEPS / "venv/bin/python", HERE / "make_inputs", FOLDER], check=True)
+
+
+def about(model):
+    """What make_inputs tells of a model."""
+    return json.loads((FOLDER / "inputs.json").read_text())["models"][model]
+
+
+def requests_of(model, rows, form):
+    """The bodies of requests, in the order in which they are sent."""
+    data, at = (FOLDER / f"{model}-{rows}.{form}").read_bytes(), 0
+    while at < len(data):
+        size, = struct.unpack_from("<I", data, at)
+        yield data[at + 4: at + 4 + size]
+        at += 4 + size
+
+
+def flat(values):
+    return [x for value in values for x in flat(value)] if isinstance(values, list) else [values]
+
+
+def last_output(answer):
+    """The values of the last output of an Open Inference Protocol answer."""
+    return flat(answer["outputs"][-1]["data"])
+
+
 @dataclass
 class Server:
     command: list
     cwd: Path = HERE
-    right_answers: bool = True  # False for the floor, which answers a constant
-    start_seconds: float = 60
+    path: str = "/v2/models/{model}/infer"
+    form: str = "json"  # of the requests it takes
+    values: Callable = last_output  # of an answer; None for the floor, which answers a constant
+    start_seconds: float = 120
     control: gateway.Control | None = None  # what hears the digests of a server that watches
 
 
@@ -62,76 +95,126 @@ CELLS = {"kind": "numeric", "edges": [round(-2 + 0.5 * i, 1) for i in range(9)],
 SCORE_CELLS = {**CELLS, "edges": [round(0.1 * i, 1) for i in range(1, 10)],
                "mids": [round(0.05 + 0.1 * i, 2) for i in range(10)], "lo": 0, "hi": 1, "mean": 0.5,
                "sd": 0.3}
-SIGNATURE = {
-    "inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, FEATURES]}],
-    "outputs": [{"name": "label", "datatype": "INT64", "shape": [-1]},
-                {"name": "probabilities", "datatype": "FP32", "shape": [-1, 2]}],
-    "columns": gateway.float_columns(FEATURES),
-    "reading": {"label": 0, "probabilities": 1, "value": -1, "classes": ["0", "1"], "positive": 1,
-                "threshold": 0.5}}
 
 
-def weir(folder, port, *options, platform="onnxruntime_onnx"):
+def watched_by_cells(gw):
+    columns = [{"name": f"f{i}", "cells": CELLS} for i in range(FEATURES)]
+    columns.append({"name": "probabilities_1", "cells": SCORE_CELLS})
+    return gw.blob(gateway.canonical({"format": 1, "kind": "profile", "columns": columns}))
+
+
+def signature_of(model):
+    """Of the trees: by name and by tensor; of the networks, whose rows are wide: by tensor only."""
+    row = about(model)["row"]
+    outputs = [{"name": "label", "datatype": "INT64", "shape": [-1]},
+               {"name": "probabilities", "datatype": "FP32", "shape": [-1, 2]}]
+    is_tree = model.startswith("gbm")
+    if not is_tree:
+        outputs = [{"name": "y", "datatype": "FP32", "shape": [-1, 10 if model == "cnn" else 1]}]
+    return {"inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, *row]}], "outputs": outputs,
+            "columns": gateway.float_columns(row[0]) if is_tree else [],
+            "reading": {"label": 0, "probabilities": 1, "value": -1, "classes": ["0", "1"], "positive": 1,
+                        "threshold": 0.5} if is_tree else {}}
+
+
+def weir(folder, port, model="gbm", options=(), platform="onnxruntime_onnx"):
     """The gateway process on a plan with the one model: one loop, as the peers have one worker. Control
     is another process and does not stand in the way of a request; here somebody only hears the digests."""
     binary = program(os.environ.get("WEIR_BENCH_BIN", ROOT / "build/release/weir"))
-    project = folder / ("weir-" + platform + "".join(options))
+    project = folder / "-".join(["weir", model, platform, *options])
     shutil.rmtree(project, ignore_errors=True)
     gw = gateway.Gateway(project)
-    columns = [{"name": f"f{i}", "cells": CELLS} for i in range(FEATURES)]
-    columns.append({"name": "probabilities_1", "cells": SCORE_CELLS})
-    profile = gw.blob(gateway.canonical({"format": 1, "kind": "profile", "columns": columns}))
-    model = gw.blob((folder / "gbm.onnx").read_bytes())
-    gw.plan(gateway.endpoint("gbm", [gateway.version(model, profile=profile, platform=platform)], SIGNATURE))
+    profile = watched_by_cells(gw) if model == "gbm" else ""
+    artifact = gw.blob((folder / f"{model}.onnx").read_bytes())
+    version = gateway.version(artifact, profile=profile, platform=platform)
+    gw.plan(gateway.endpoint(model, [version], signature_of(model), rows_max=1024, timeout_ns=10 * 10**9,
+                             body_bytes_max=64 << 20))
     return Server([binary, "gateway", "--project", str(project), "--listen", f"127.0.0.1:{port}",
                    "--loops", "1", "--log-level", "warn", *options],
-                  control=None if options else gateway.Control(gw.state))
+                  control=gateway.Control(gw.state) if profile and not options else None)
 
 
-def weir_trees(folder, port):
+def weir_trees(folder, port, model="gbm"):
     """The same model through the tree engine."""
-    return weir(folder, port, platform="weir_trees")
+    if not model.startswith("gbm"):
+        raise NotMeasured("the tree engine computes trees")
+    return weir(folder, port, model, platform="weir_trees")
 
 
-def weir_bare(folder, port):
+def weir_bare(folder, port, model="gbm"):
     """Weir that neither records nor watches: what these cost is the difference."""
-    return weir(folder, port, "--no-records")
+    return weir(folder, port, model, options=("--no-records",))
 
 
-def nginx(folder, port):
-    constant = {"model_name": "gbm", "model_version": "1", "outputs": [
+def nginx(folder, port, model="gbm"):
+    constant = {"model_name": model, "model_version": "1", "outputs": [
         {"name": "label", "datatype": "INT64", "shape": [1], "data": [1]},
         {"name": "probabilities", "datatype": "FP32", "shape": [1, 2],
          "data": [0.1234567, 0.8765433]}]}
+    metadata = {"name": model, "versions": ["1"], "platform": "constant",
+                "inputs": signature_of("gbm")["inputs"], "outputs": signature_of("gbm")["outputs"]}
     conf = folder / "nginx.conf"
-    conf.write_text(fill("nginx.conf", port=port, folder=folder, body=json.dumps(constant)))
-    return Server([program("/usr/sbin/nginx"), "-p", str(folder), "-c", str(conf)], right_answers=False)
+    conf.write_text(fill("nginx.conf", port=port, folder=folder, body=json.dumps(constant), model=model,
+                         metadata=json.dumps(metadata)))
+    return Server([program("/usr/sbin/nginx"), "-p", str(folder), "-c", str(conf)], values=None)
 
 
-def fastapi(folder, port):
-    return Server([program(DEPS / "bench/bin/python"), "-m", "uvicorn", "peer_fastapi:app", "--host",
-                   "127.0.0.1", "--port", str(port), "--workers", "1", "--loop", "uvloop", "--http",
-                   "httptools", "--no-access-log", "--log-level", "warning"])
+def python_of(venv):
+    return program(DEPS / venv / "bin/python")
 
 
-def litserve(folder, port):
-    return Server([program(DEPS / "bench/bin/python"), str(HERE / "peer_litserve.py"), str(port)])
+def fastapi(_folder, port, _model="gbm"):
+    return Server([python_of("bench"), "-m", "uvicorn", "peer_fastapi:app", "--host", "127.0.0.1", "--port",
+                   str(port), "--workers", "1", "--loop", "uvloop", "--http", "httptools",
+                   "--no-access-log", "--log-level", "warning"])
 
 
-def mlserver(folder, port):
+def litserve(_folder, port, _model="gbm"):
+    return Server([python_of("bench"), str(HERE / "peer_litserve.py"), str(port)])
+
+
+def mlserver(folder, port, model="gbm"):
     settings = {"host": "127.0.0.1", "http_port": port, "grpc_port": free_port(), "debug": False,
                 "metrics_port": free_port(), "parallel_workers": 0, "use_structured_logging": False}
-    model = {"name": "gbm", "implementation": "peer_mlserver.OnnxModel"}
+    about_it = {"name": model, "implementation": "peer_mlserver.OnnxModel"}
     place = folder / "mlserver"
     place.mkdir(exist_ok=True)
     (place / "settings.json").write_text(json.dumps(settings))
-    (place / "model-settings.json").write_text(json.dumps(model))
-    python = program(DEPS / "bench-mlserver/bin/python")
+    (place / "model-settings.json").write_text(json.dumps(about_it))
+    python = python_of("bench-mlserver")
     return Server([python, str(Path(python).with_name("mlserver")), "start", str(place)])
 
 
+def bentoml(_folder, port, _model="gbm"):
+    python = python_of("bench-bentoml")
+    return Server([python, "-m", "bentoml", "serve", "peer_bentoml:Onnx", "--host", "127.0.0.1", "--port",
+                   str(port), "--api-workers", "1"])
+
+
+def kserve(_folder, port, model="gbm"):
+    return Server([python_of("bench-kserve"), str(HERE / "peer_kserve.py"), "--model_name", model,
+                   "--http_port", str(port), "--grpc_port", str(free_port()), "--workers", "1",
+                   "--configure_logging", "False"])
+
+
+def ray(_folder, port, _model="gbm"):
+    return Server([python_of("bench-ray"), str(HERE / "peer_ray.py"), str(port)])
+
+
+def mlflow(folder, port, _model="gbm"):
+    return Server([python_of("bench-mlflow"), str(HERE / "peer_mlflow.py"), str(folder / "mlflow"), str(port)],
+                  path="/invocations", form="mlflow",
+                  values=lambda answer: flat(list(answer["predictions"].values())[-1]))
+
+
+def grpcio(_folder, port, _model="gbm"):
+    """The protocol's own Python server, with the same model; it speaks gRPC only."""
+    return Server([program(DEPS / "venv/bin/python"), str(HERE / "peer_grpcio.py"), str(port)], form="grpc")
+
+
 SERVERS = {"weir": weir, "weir-trees": weir_trees, "weir-bare": weir_bare, "nginx": nginx, "fastapi": fastapi,
-           "litserve": litserve, "mlserver": mlserver}
+           "litserve": litserve, "mlserver": mlserver, "bentoml": bentoml, "kserve": kserve, "ray": ray,
+           "mlflow": mlflow, "grpcio": grpcio}
 
 
 def free_port():
@@ -141,9 +224,22 @@ def free_port():
 
 
 def post(url, body):
-    request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=10) as response:
-        return json.load(response)
+    request = urllib.request.Request(url, body, JSON_TYPE)
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return json.loads(answer.read())
+
+
+def post_grpc(port, body):
+    """The answer's message to a framed one, by grpcio in the environment of the tests."""
+    script = ("import grpc,sys,json;from tritonclient.grpc import service_pb2 as pb;import numpy as np;"
+              "c=grpc.insecure_channel(f'127.0.0.1:{sys.argv[1]}');"
+              "m=c.unary_unary('/inference.GRPCInferenceService/ModelInfer')"
+              "(sys.stdin.buffer.read()[5:],timeout=10);r=pb.ModelInferResponse.FromString(m);"
+              "print(json.dumps(np.frombuffer(r.raw_output_contents[-1],np.float32).tolist()))")
+    done = subprocess.run([DEPS / "venv/bin/python", "-c", script, str(port)], input=body, capture_output=True)
+    if done.returncode:
+        raise ValueError(done.stderr.decode(errors="replace")[-200:])
+    return json.loads(done.stdout)
 
 
 class DigestReader:
@@ -194,15 +290,16 @@ class DigestReader:
 class Running:
     """A started server on one CPU; a context manager that ends what it started."""
 
-    def __init__(self, name, folder, cpus):
-        self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}{INFER}"
-        self.folder, self.cpus, self.log = folder, cpus, folder / f"{name}.log"
-        self.server = SERVERS[name](folder, self.port)
+    def __init__(self, name, cpus, model="gbm"):
+        self.port, self.model, self.cpus = free_port(), model, cpus
+        self.log = FOLDER / f"{name}.log"
+        self.server = SERVERS[name](FOLDER, self.port, model)
+        self.url = f"http://127.0.0.1:{self.port}{self.server.path.format(model=model)}"
 
     def __enter__(self):
-        env = {**os.environ, "BENCH_MODEL": str(self.folder / "gbm.onnx"), "PYTHONPATH": str(HERE),
-               "PYTHONDONTWRITEBYTECODE": "1"}
+        env = {**os.environ, "BENCH_MODEL": str(FOLDER / f"{self.model}.onnx"), "BENCH_NAME": self.model,
+               "PYTHONPATH": str(HERE), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1",
+               "PATH": f"{Path(self.server.command[0]).parent}:{os.environ['PATH']}"}
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(
                 self.server.command, cwd=self.server.cwd, env=env, stdin=subprocess.DEVNULL, stdout=log,
@@ -217,34 +314,37 @@ class Running:
             raise
         return self
 
+    def answer(self, body):
+        """The values that matter of the answer to one request in the server's own form."""
+        if self.server.form == "grpc":
+            return post_grpc(self.port, body)
+        tree = post(self.url, body)
+        return self.server.values(tree) if self.server.values else []
+
     def wait_ready(self):
-        with open(self.folder / "bodies.jsonl", "rb") as bodies:
-            body = bodies.readline()
+        body = next(requests_of(self.model, 1, self.server.form))
         start = time.monotonic()
         end = start + self.server.start_seconds
         while True:
             try:
-                post(self.url, body)
+                self.answer(body)
                 self.first_answer_seconds = time.monotonic() - start
                 return
-            except (urllib.error.URLError, OSError, ValueError) as why:
+            except (urllib.error.URLError, OSError, ValueError, LookupError) as why:
                 if self.process.poll() is not None or time.monotonic() > end:
                     tail = self.log.read_text(errors="replace")[-400:]
                     raise NotMeasured(f"does not answer ({why}): {tail}") from None
             time.sleep(0.002)
 
     def check_answers(self):
-        """The server does the work: its answers are the model's, to six digits."""
-        if not self.server.right_answers:
+        """The server does the work: its answers are the model's."""
+        if not self.server.values:
             return
-        want = json.loads((self.folder / "answers.json").read_text())
-        with open(self.folder / "bodies.jsonl", "rb") as bodies:
-            for body, probability in zip(bodies, want, strict=True):
-                outputs = {output["name"]: output["data"] for output in post(self.url, body)["outputs"]}
-                got = outputs["probabilities"]
-                got = got[0] if isinstance(got[0], list) else got
-                if abs(got[1] - probability) > 1e-5:
-                    raise NotMeasured(f"answers {got[1]}, the model says {probability}")
+        bodies = requests_of(self.model, 1, self.server.form)
+        for want, body in zip(about(self.model)["answers"], bodies, strict=False):
+            got = self.answer(body)
+            if len(got) != len(want) or any(abs(g - w) > 1e-4 for g, w in zip(got, want, strict=True)):
+                raise NotMeasured(f"answers {got[:3]}, the model says {want[:3]}")
 
     def check_watched(self):
         """A server that says it watches has counted every feature and the score of every row."""

@@ -95,6 +95,39 @@ def strings(known=("no", "yes")):
                       [value("code", TensorProto.INT64, "batch")])
 
 
+def network(layers, shape, seed=7):
+    """x [batch, *shape] through `layers`, each (operator, shapes of its weights, attributes) -> y."""
+    random = np.random.default_rng(seed)
+    nodes, weights, last = [], [], "x"
+    for i, (op, shapes, attributes) in enumerate(layers):
+        names = [f"w{i}_{k}" for k in range(len(shapes))]
+        for name, dims in zip(names, shapes, strict=True):
+            fan_in = np.prod(dims[1:] if op == "Conv" else dims[:-1]) if len(dims) > 1 else 8
+            values = random.normal(scale=1 / np.sqrt(fan_in), size=dims).astype(np.float32)
+            weights.append(numpy_helper.from_array(values, name))
+        output = "y" if i == len(layers) - 1 else f"h{i}"
+        nodes.append(helper.make_node(op, [last, *names], [output], **attributes))
+        last = output
+    width = layers[-2][1][-1][0]
+    return onnx_bytes(nodes, [value("x", TensorProto.FLOAT, "batch", *shape)],
+                      [value("y", TensorProto.FLOAT, "batch", width)], weights)
+
+
+def mlp():
+    """x [batch, 30] -> y [batch, 1]: a network of two hidden layers of 64."""
+    return network([("Gemm", [(30, 64), (64,)], {}), ("Relu", [], {}), ("Gemm", [(64, 64), (64,)], {}),
+                    ("Relu", [], {}), ("Gemm", [(64, 1), (1,)], {}), ("Sigmoid", [], {})], (30,))
+
+
+def cnn():
+    """x [batch, 1, 28, 28] -> y [batch, 10]: two convolutions and a dense layer on a small image."""
+    half = {"kernel_shape": [2, 2], "strides": [2, 2]}
+    same = {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}
+    return network([("Conv", [(8, 1, 3, 3), (8,)], same), ("Relu", [], {}), ("MaxPool", [], half),
+                    ("Conv", [(16, 8, 3, 3), (16,)], same), ("Relu", [], {}), ("MaxPool", [], half),
+                    ("Flatten", [], {}), ("Gemm", [(784, 10), (10,)], {}), ("Softmax", [], {})], (1, 28, 28))
+
+
 def two_classes(features, rows, seed):
     """Rows and labels with interactions and noise, so that trees have something to split on."""
     random = np.random.default_rng(seed)

@@ -20,7 +20,7 @@ class Onnx(kserve.Model):
             tensor = kserve.InferOutput(output.name, list(array.shape), peer_onnx.TYPES[array.dtype.name])
             tensor.set_data_from_numpy(array, binary_data=False)
             outputs.append(tensor)
-        return kserve.InferResponse(payload.id, self.name, outputs)
+        return kserve.InferResponse(payload.id or "none", self.name, outputs)
 
 
 if __name__ == "__main__":

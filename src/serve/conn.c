@@ -33,7 +33,8 @@
 #include <unistd.h>
 
 #define READ_BYTES ((size_t)16 << 10)  /* room offered to a read */
-#define KEEP_BYTES ((size_t)256 << 10) /* an idle connection keeps no larger buffer */
+#define KEEP_BYTES ((size_t)256 << 10) /* a connection keeps no larger buffer between requests */
+#define QUIET_NS (2 * NS_PER_S)        /* and none after this time without a byte */
 #define OUT_PAUSE_BYTES ((size_t)4 << 20)
 #define SWEEP_NS (NS_PER_S / 4)
 #define LINGER_NS NS_PER_S
@@ -456,6 +457,14 @@ void conn_accept(struct loop *loop, struct listener *li, int fd, const struct ad
 
 /* --- The end of a turn ------------------------------------------------------------------------ */
 
+static void let_go(struct buf *b)
+{
+    size_t max = b->max_bytes;
+
+    buf_done(b);
+    buf_init(b, max);
+}
+
 /* Drops what was answered and keeps a partial request at the front. */
 static void compact(struct conn *c)
 {
@@ -469,12 +478,8 @@ static void compact(struct conn *c)
         if (c->parser.in_body)
             http1_request_move(&c->own_req, from, c->in.p);
     }
-    if (!c->in.n && c->in.cap_bytes > KEEP_BYTES) {
-        size_t max = c->in.max_bytes;
-
-        buf_done(&c->in);
-        buf_init(&c->in, max);
-    }
+    if (!c->in.n && c->in.cap_bytes > KEEP_BYTES)
+        let_go(&c->in);
     if (!c->in.n)
         c->request_ns = 0;
     else if (!c->request_ns || progressed)
@@ -615,6 +620,11 @@ static void sweep_one(struct conn *c, const struct gateway_config *cfg, int64_t 
     } else if (now_ns - c->active_ns > cfg->idle_timeout_ns) {
         touch(c);
         drop_output(c);
+    } else if (now_ns - c->active_ns > QUIET_NS && c->in.cap_bytes && !c->touched) {
+        if (!c->in.n)
+            let_go(&c->in);
+        if (!c->out.n)
+            let_go(&c->out);
     }
 }
 

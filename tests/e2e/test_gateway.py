@@ -558,6 +558,21 @@ def test_too_much_is_refused_and_the_client_learns_why(served):
     assert responses(served.raw(f"GET /{'a' * 9000} HTTP/1.1\r\nHost: h\r\n\r\n".encode()))[0][0] == 414
 
 
+def test_a_silent_connection_gives_up_its_buffers_and_goes_on(served):
+    """After a silence of two seconds; also one that has sent half a request keeps that half."""
+    health = b"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n"
+    with served.connect() as silent, served.connect() as half:
+        silent.sendall(health)
+        half.sendall(health + health[:12])
+        for s in (silent, half):
+            assert s.recv(4096).startswith(b"HTTP/1.1 200")
+        time.sleep(4)
+        silent.sendall(health)
+        half.sendall(health[12:])
+        for s in (silent, half):
+            assert s.recv(4096).startswith(b"HTTP/1.1 200")
+
+
 def test_slow_clients_are_cut_off(gateway):
     gw = gateway()
     gw.plan(linear_endpoint(gw), request_timeout_ns=10**9, idle_timeout_ns=2 * 10**9)

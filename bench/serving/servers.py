@@ -202,7 +202,8 @@ def ray(_folder, port, _model="gbm"):
 
 
 def mlflow(folder, port, _model="gbm"):
-    return Server([python_of("bench-mlflow"), str(HERE / "peer_mlflow.py"), str(folder / "mlflow"), str(port)],
+    program_and_place = [python_of("bench-mlflow"), str(HERE / "peer_mlflow.py"), str(folder / "mlflow")]
+    return Server([*program_and_place, str(port)],
                   path="/invocations", form="mlflow",
                   values=lambda answer: flat(list(answer["predictions"].values())[-1]))
 
@@ -236,7 +237,8 @@ def post_grpc(port, body):
               "m=c.unary_unary('/inference.GRPCInferenceService/ModelInfer')"
               "(sys.stdin.buffer.read()[5:],timeout=10);r=pb.ModelInferResponse.FromString(m);"
               "print(json.dumps(np.frombuffer(r.raw_output_contents[-1],np.float32).tolist()))")
-    done = subprocess.run([DEPS / "venv/bin/python", "-c", script, str(port)], input=body, capture_output=True)
+    command = [DEPS / "venv/bin/python", "-c", script, str(port)]
+    done = subprocess.run(command, input=body, capture_output=True)
     if done.returncode:
         raise ValueError(done.stderr.decode(errors="replace")[-200:])
     return json.loads(done.stdout)

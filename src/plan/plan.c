@@ -162,7 +162,8 @@ static NODISCARD int endpoint_read(const struct json *part, struct arena *a,
     if (!ep->version_count)
         return 0; /* declared, but nothing is registered yet: not ready */
     TRY(json_need_object(part, S("signature"), &signature, e));
-    return plan_signature_read(signature, a, &ep->signature, e);
+    TRY(plan_signature_read(signature, a, &ep->signature, e));
+    return plan_post_read(json_get(part, S("post")), &ep->signature.reading, a, &ep->post, e);
 }
 
 int plan_endpoint_read(const struct json *part, str hash, struct arena *a,

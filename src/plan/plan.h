@@ -17,6 +17,7 @@
 #pragma once
 
 #include "base/json.h"
+#include "plan/post.h"
 #include "store/blobs/blobs.h"
 #include "wire/fields_json.h"
 
@@ -89,8 +90,9 @@ struct plan_endpoint {
     struct plan_signature signature; /* of all its versions */
     struct plan_version versions[PLAN_VERSIONS_MAX];
     size_t version_count;
-    struct plan_rate limit; /* of all its callers together */
-    struct json *aliases;   /* response field aliases: {"timestamp":"time"}, or NULL */
+    struct plan_rate limit;       /* of all its callers together */
+    struct json *aliases;         /* response field aliases: {"timestamp":"time"}, or NULL */
+    const struct plan_post *post; /* what is done with answers; or NULL */
 };
 
 struct plan {

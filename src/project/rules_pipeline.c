@@ -105,6 +105,7 @@ static void check_post(struct walk *w, const struct path *post, const struct jso
     struct path thresholds = at_field(w, post, SECTION_post, "thresholds");
     struct path labels = at_field(w, post, SECTION_post, "labels");
     struct path bands = at_field(w, post, SECTION_post, "bands");
+    struct path scores = at_field(w, post, SECTION_post, "scores");
     bool for_numbers = str_eqz(text_of(model, "task"), "regression");
     double last = INFINITY;
 
@@ -114,6 +115,9 @@ static void check_post(struct walk *w, const struct path *post, const struct jso
         fail_at(w, &thresholds, S("has no meaning for a regression"), S("task: classification"));
     if (for_numbers && json_get(norm, S("labels"))->count)
         fail_at(w, &labels, S("has no meaning for a regression"), S("task: classification"));
+    if (for_numbers && str_eqz(text_of(norm, "scores"), "hidden"))
+        fail_at(w, &scores, S("is hidden, and the answer of a regression is its score"),
+                S("decimals"));
     JSON_EACH (entry, json_get(norm, S("thresholds"))) {
         struct path here = {&thresholds, entry->key, 0, json_get(thresholds.at, entry->key)};
         double v = json_real_or(entry, 0);

@@ -262,7 +262,7 @@ static struct json *metadata_of(struct run *r)
 
 static int step_register(struct flow_ctx *ctx, struct err *e)
 {
-    struct json *trained, *input, *training, *data;
+    struct json *trained, *input, *training, *data, *pipeline;
     struct flow_started started;
     struct meta *m;
     struct run r;
@@ -282,6 +282,9 @@ static int step_register(struct flow_ctx *ctx, struct err *e)
     json_set_bool(r.a, input, S("promote_first"), false); /* the gate comes first */
     if (json_get(trained, S("metrics")))
         json_set(input, S("metrics"), json_copy(r.a, json_get(trained, S("metrics"))));
+    TRY(trainer_pipeline(&r, &pipeline, e));
+    if (pipeline)
+        json_set(input, S("pipeline"), pipeline);
     json_set(input, S("metadata"), metadata_of(&r));
     training = json_set(input, S("training"), json_new_object(r.a));
     json_set_str(r.a, training, S("flow"), flow_id(ctx));

@@ -72,10 +72,17 @@ NODISCARD int snapshot_make(struct run *r, struct snapshot *ret, struct err *e);
 /* DATA_LOSS when a frozen table is no longer what it was. */
 NODISCARD int snapshot_verify(struct run *r, const char *file, struct err *e);
 
+/* The pipeline before the model and its parameters, where the run has one; and the training table
+ * as it came out of it. */
+#define RUN_PIPELINE "pipeline.json"
+#define RUN_PREPARED "prepared.parquet"
+
 #define EXIT_WRONG_INPUT 2 /* of a trainer: the data or the spec is wrong, do not repeat */
 
 /* trainer.c: runs the trainer; *ret_model is the path of the file it made. FAILED_PRECONDITION:
  * it failed; CANCELLED: the run or the process is to end. */
 NODISCARD int trainer_run(struct run *r, char **ret_model, struct err *e);
+/* What stood before the model in training: for its registration. NULL: nothing. */
+NODISCARD int trainer_pipeline(struct run *r, struct json **ret, struct err *e);
 /* What it left in metrics.json: an object, or NULL. */
 struct json *trainer_metrics(struct run *r);

@@ -33,6 +33,12 @@ struct retrain_ports {
     int (*gate)(void *ctx, struct meta *m, const struct json *project, str model, int64_t candidate,
                 int64_t champion, const char *holdout, const char *work_dir, struct arena *a,
                 struct json **ret_report, struct err *e);
+    /* Runs the pipeline that the project puts before the model over the training table, which keeps
+     * its label and __ts, into the file `to`; *ret_document is the pipeline with the parameters
+     * that this table gave it, NULL when there is none (then no file is made). */
+    int (*prepare)(void *ctx, const struct json *project, str model, const char *train, str label,
+                   const char *to, const char *work_dir, struct arena *a,
+                   struct json **ret_document, struct err *e);
 };
 
 struct retrain_env {

@@ -3,7 +3,8 @@
  * Running a trainer: a child process with limits. The contract is the same for the built-in one and
  * for a command of the user's (README.md):
  *
- *   WEIR_TRAIN_DATA   train.parquet: the features by name, the label, __ts
+ *   WEIR_TRAIN_DATA   train.parquet: the features by name, the label, __ts; of a model behind a
+ *                     pipeline, what comes out of that in place of the features
  *   WEIR_TRAIN_SPEC   spec.json: {"model","task","label","features":[…],"classes":[…],
  *                     "seed","params":{…}}
  *   WEIR_MODEL_OUT    a folder, empty at the start: leave model.onnx there, or model.json /
@@ -19,6 +20,7 @@
 
 #include "base/library.h"
 #include "loop/child.h"
+#include "pipeline/pipeline.h"
 
 #define GRACE_NS (5 * NS_PER_S)
 #define BEAT_NS (2 * NS_PER_S)
@@ -28,23 +30,44 @@
 #define LOOK_NS (100 * NS_PER_MS)
 #define LOG_BYTES_MAX ((size_t)64 << 20)
 #define METRICS_BYTES_MAX ((size_t)256 << 10)
+#define PIPELINE_BYTES_MAX ((size_t)16 << 20)
 #define WORDS_MAX 200 /* of the trainer's last words in an error */
 
-static NODISCARD int write_spec(struct run *r, const struct json *trainer, struct err *e)
+/* The columns that a model behind this pipeline is trained on. */
+static NODISCARD int add_made(struct run *r, const struct json *pipeline, struct json *features,
+                              struct err *e)
 {
-    AUTO(buf_done) struct buf text = {0};
-    struct json *spec = json_new_object(r->a), *features;
-    const struct json *classes = json_get(r->model, S("classes"));
+    struct pipeline *p;
+
+    TRY(pipeline_read(pipeline, NULL, r->a, &p, e));
+    for (uint32_t i = 0; i < p->output_count; i++)
+        json_push(features, json_new_str(r->a, p->outputs[i].name));
+    return 0;
+}
+
+static NODISCARD int add_features(struct run *r, struct json *features, struct err *e)
+{
     struct feature *list;
     size_t n;
 
     TRY(run_features(r, &list, &n, e));
+    for (size_t i = 0; i < n; i++)
+        json_push(features, json_new_str(r->a, list[i].name));
+    return 0;
+}
+
+static NODISCARD int write_spec(struct run *r, const struct json *trainer,
+                                const struct json *pipeline, struct err *e)
+{
+    AUTO(buf_done) struct buf text = {0};
+    struct json *spec = json_new_object(r->a), *features;
+    const struct json *classes = json_get(r->model, S("classes"));
+
     json_set_str(r->a, spec, S("model"), r->model_name);
     json_set_str(r->a, spec, S("task"), json_str_or(json_get(r->model, S("task")), S("")));
     json_set_str(r->a, spec, S("label"), run_label(r));
     features = json_set(spec, S("features"), json_new_array(r->a));
-    for (size_t i = 0; i < n; i++)
-        json_push(features, json_new_str(r->a, list[i].name));
+    TRY(pipeline ? add_made(r, pipeline, features, e) : add_features(r, features, e));
     if (json_is_container(classes))
         json_set(spec, S("classes"), json_copy(r->a, classes));
     json_set_int(r->a, spec, S("seed"), json_int_or(json_get(trainer, S("seed")), 0));
@@ -69,13 +92,14 @@ static size_t pass_env(struct run *r, const struct json *trainer, const char **e
     return n;
 }
 
-static void environment(struct run *r, const struct json *trainer, const char *env[ENV_MAX])
+static void environment(struct run *r, const struct json *trainer, const char *data,
+                        const char *env[ENV_MAX])
 {
     const char *libraries = library_env(r->a), *path = child_env("PATH", r->a);
     size_t n = 0;
 
     env[n++] = path ? path : "PATH=/usr/bin:/bin";
-    env[n++] = arena_printf(r->a, "WEIR_TRAIN_DATA=%s", run_path(r, "train.parquet")).p;
+    env[n++] = arena_printf(r->a, "WEIR_TRAIN_DATA=%s", run_path(r, data)).p;
     env[n++] = arena_printf(r->a, "WEIR_TRAIN_SPEC=%s", run_path(r, "spec.json")).p;
     env[n++] = arena_printf(r->a, "WEIR_MODEL_OUT=%s", run_path(r, "out")).p;
     if (libraries)
@@ -181,15 +205,15 @@ struct json *trainer_metrics(struct run *r)
     return metrics;
 }
 
-static NODISCARD int start_child(struct run *r, const struct json *trainer, struct child *child,
-                                 struct err *e)
+static NODISCARD int start_child(struct run *r, const struct json *trainer, const char *data,
+                                 struct child *child, struct err *e)
 {
     const char *argv[ARGS_MAX], *env[ENV_MAX];
     bool is_command = str_eq(json_str_or(json_get(trainer, S("kind")), S("")), S("command"));
     int64_t cpu_ns = json_int_or(json_get(trainer, S("cpu_time_ns")), 0);
 
     TRY(arguments(r, trainer, argv, e));
-    environment(r, trainer, env);
+    environment(r, trainer, data, env);
     return child_start(
         &(struct child_spec){
             .argv = argv,
@@ -205,11 +229,47 @@ static NODISCARD int start_child(struct run *r, const struct json *trainer, stru
         child, e);
 }
 
+int trainer_pipeline(struct run *r, struct json **ret, struct err *e)
+{
+    str text;
+
+    *ret = NULL;
+    if (!file_exists(run_path(r, RUN_PIPELINE)))
+        return 0;
+    TRY(file_read_all(run_path(r, RUN_PIPELINE), PIPELINE_BYTES_MAX, r->a, &text, e));
+    return json_parse(text, r->a, ret, e);
+}
+
+/* The frozen table through the pipeline, whose parameters come from it. Its file is there only when
+ * all of that is done. */
+static NODISCARD int prepare(struct run *r, struct json **ret_pipeline, struct err *e)
+{
+    const struct retrain_ports *ports = &r->env->ports;
+    AUTO(buf_done) struct buf text = {0};
+
+    *ret_pipeline = NULL;
+    TRY(file_remove(run_path(r, RUN_PIPELINE), e));
+    TRY(file_remove(run_path(r, RUN_PREPARED), e));
+    if (!ports->prepare)
+        return 0;
+    TRY(ports->prepare(ports->ctx, r->project, r->model_name, run_path(r, SNAPSHOT_TRAIN),
+                       run_label(r), run_path(r, RUN_PREPARED), r->dir.p, r->a, ret_pipeline, e));
+    if (!*ret_pipeline)
+        return 0;
+    buf_init(&text, PIPELINE_BYTES_MAX);
+    json_write_canonical(&text, *ret_pipeline);
+    if (text.overflowed)
+        return FAIL(e, INVALID_ARGUMENT, "the pipeline of '" STR_F "' takes more than %zu MiB",
+                    STR_A(r->model_name), PIPELINE_BYTES_MAX >> 20);
+    return file_replace(run_path(r, RUN_PIPELINE), buf_str(&text), e);
+}
+
 int trainer_run(struct run *r, char **ret_model, struct err *e)
 {
     const struct json *trainer = run_trainer(r);
     int64_t timeout = json_int_or(json_get(trainer, S("timeout_ns")), 3600 * NS_PER_S);
     AUTO(child_done) struct child child = {.pidfd = -1};
+    struct json *pipeline;
     struct child_exit x;
     char text[CHILD_TEXT_SIZE];
 
@@ -217,11 +277,12 @@ int trainer_run(struct run *r, char **ret_model, struct err *e)
         return FAIL(e, FAILED_PRECONDITION, "model '" STR_F "' has no trainer",
                     STR_A(r->model_name));
     TRY(snapshot_verify(r, SNAPSHOT_TRAIN, e));
-    TRY(write_spec(r, trainer, e));
+    TRY(prepare(r, &pipeline, e));
+    TRY(write_spec(r, trainer, pipeline, e));
     TRY(file_remove_tree(run_path(r, "out"), e));
     TRY(file_remove(run_path(r, "trainer.log"), e));
     TRY(file_make_dirs(run_path(r, "out"), e));
-    TRY(start_child(r, trainer, &child, e));
+    TRY(start_child(r, trainer, pipeline ? RUN_PREPARED : SNAPSHOT_TRAIN, &child, e));
     TRY(wait_for(r, &child, timeout, &x, e));
     child_exit_text(&x, text);
     if (x.status == EXIT_WRONG_INPUT)

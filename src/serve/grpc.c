@@ -113,8 +113,8 @@ static NODISCARD int write_infer(struct serve_loop *l, struct exchange *x,
     struct infer_request *request = x->form_state;
     size_t began = grpc_message_begin(body);
 
-    (void)l;
-    TRY(infer_pb_response_write(body, &x->version->response_pb, request, outputs, STR_NULL, e));
+    TRY(infer_pb_response_write(body, &x->version->response_pb, request,
+                                post_of_tensors(l, x, outputs), STR_NULL, e));
     return grpc_message_end(body, began, e);
 }
 

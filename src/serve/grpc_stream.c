@@ -123,9 +123,9 @@ static NODISCARD int write_message(struct serve_loop *l, struct exchange *x,
     struct infer_request *request = x->form_state;
     size_t began = grpc_message_begin(body), opened;
 
-    (void)l;
     opened = infer_pb_stream_open(body);
-    TRY(infer_pb_response_write(body, &x->version->response_pb, request, outputs, STR_NULL, e));
+    TRY(infer_pb_response_write(body, &x->version->response_pb, request,
+                                post_of_tensors(l, x, outputs), STR_NULL, e));
     infer_pb_stream_close(body, opened);
     return grpc_message_end(body, began, e);
 }

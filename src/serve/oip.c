@@ -15,9 +15,8 @@ static NODISCARD int write_infer(struct serve_loop *l, struct exchange *x,
 {
     struct infer_request *request = x->form_state;
 
-    (void)l;
-    TRY(infer_response_write(body, &x->version->response, request, outputs, STR_NULL,
-                             INFER_NONFINITE_NULL, &x->json_bytes, e));
+    TRY(infer_response_write(body, &x->version->response, request, post_of_tensors(l, x, outputs),
+                             STR_NULL, INFER_NONFINITE_NULL, &x->json_bytes, e));
     if (request->any_binary)
         x->content_type = "application/octet-stream";
     else

@@ -184,9 +184,9 @@ static void write_schemas(struct json_out *o, const struct served_endpoint *ep)
 {
     static const str predict[] = {S_INIT("features"), S_INIT("metadata")};
     static const str predict_refs[] = {S_INIT("#/components/schemas/Row"), S_INIT("")};
-    static const str answer[] = {S_INIT("prediction"), S_INIT("model_version"),
-                                 S_INIT("timestamp"),  S_INIT("metadata"),
-                                 S_INIT("score"),      S_INIT("confidence")};
+    static const str answer[] = {
+        S_INIT("prediction"), S_INIT("model_version"), S_INIT("timestamp"), S_INIT("metadata"),
+        S_INIT("score"),      S_INIT("confidence"),    S_INIT("band"),      S_INIT("rule")};
     static const str infer[] = {S_INIT("inputs"), S_INIT("id"), S_INIT("parameters"),
                                 S_INIT("outputs")};
     static const str infer_refs[] = {S_INIT("#/components/schemas/Inputs"), S_INIT(""), S_INIT(""),
@@ -196,7 +196,7 @@ static void write_schemas(struct json_out *o, const struct served_endpoint *ep)
     static const str given_refs[] = {S_INIT(""), S_INIT("#/components/schemas/Outputs"), S_INIT(""),
                                      S_INIT("")};
     static const str error[] = {S_INIT("error"), S_INIT("code")};
-    static const str none[6] = {{0}};
+    static const str none[8] = {{0}};
 
     open_key(o, S("components"));
     open_key(o, S("schemas"));

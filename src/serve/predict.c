@@ -26,12 +26,9 @@ static void write_number(struct json_out *o, str key, double v)
     jo_real(o, v);
 }
 
-static void write_prediction(struct json_out *o, const struct served_endpoint *ep,
-                             const struct row_reading *r)
+static void write_class(struct json_out *o, const struct plan_reading *plan,
+                        const struct row_reading *r)
 {
-    const struct plan_reading *plan = &ep->plan.signature.reading;
-
-    jo_key(o, name_of(ep, S("prediction")));
     if (r->cls >= 0 && (size_t)r->cls < plan->class_count)
         jo_str(o, plan->classes[r->cls]);
     else if (r->has_int)
@@ -42,12 +39,39 @@ static void write_prediction(struct json_out *o, const struct served_endpoint *e
         jo_real(o, r->value);
     else
         jo_null(o);
+}
+
+static void write_scores(struct json_out *o, const struct served_endpoint *ep,
+                         const struct row_reading *r)
+{
     if (r->score == r->score)
         write_number(o, name_of(ep, S("score")), r->score);
     else if (r->value == r->value)
         write_number(o, name_of(ep, S("score")), r->value);
     if (r->confidence == r->confidence)
         write_number(o, name_of(ep, S("confidence")), r->confidence);
+}
+
+static void write_prediction(struct json_out *o, const struct served_endpoint *ep,
+                             const struct tensor *outputs, uint32_t row)
+{
+    struct row_post post = {.prediction = STR_NULL};
+    struct row_reading r;
+
+    reading_of_row(&ep->plan.signature, outputs, row, &r);
+    if (ep->plan.post)
+        post_of_row(ep, outputs, row, &r, &post);
+    jo_key(o, name_of(ep, S("prediction")));
+    if (post.prediction.n)
+        jo_str(o, post.prediction);
+    else
+        write_class(o, &ep->plan.signature.reading, &r);
+    if (!post.hides_scores)
+        write_scores(o, ep, &r);
+    if (post.band.n)
+        jo_kstr(o, name_of(ep, S("band")), post.band);
+    if (post.rule.n)
+        jo_kstr(o, name_of(ep, S("rule")), post.rule);
 }
 
 /* What is said once in an answer. */
@@ -69,7 +93,6 @@ static NODISCARD int write_predict(struct serve_loop *l, struct exchange *x,
                                    const struct tensor *outputs, struct buf *body, struct err *e)
 {
     const struct fields_request *request = x->form_state;
-    struct row_reading r;
     struct json_out o;
 
     (void)l;
@@ -84,10 +107,9 @@ static NODISCARD int write_predict(struct serve_loop *l, struct exchange *x,
         jo_array(&o);
     }
     for (uint32_t row = 0; row < x->rows; row++) {
-        reading_of_row(&x->ep->plan.signature, outputs, row, &r);
         if (request->is_list)
             jo_object(&o);
-        write_prediction(&o, x->ep, &r);
+        write_prediction(&o, x->ep, outputs, row);
         if (request->is_list)
             jo_object_end(&o);
     }

@@ -415,6 +415,22 @@ struct row_reading {
 void reading_of_row(const struct plan_signature *sig, const struct tensor *outputs, uint32_t row,
                     struct row_reading *ret);
 
+/* --- post.c: what the project does with answers -------------------------------------------------
+ */
+
+struct row_post {
+    str prediction; /* in place of the class or value; STR_NULL: that stands */
+    str band;       /* or STR_NULL */
+    str rule;       /* that decided: "threshold", "minimum"; or STR_NULL */
+    bool hides_scores;
+};
+/* Of an endpoint with such rules: decides anew by them, and rounds what is read. */
+void post_of_row(const struct served_endpoint *ep, const struct tensor *outputs, uint32_t row,
+                 struct row_reading *r, struct row_post *ret);
+/* The outputs as clients may see them; they are what they were where nothing is to be hidden. */
+const struct tensor *post_of_tensors(struct serve_loop *l, struct exchange *x,
+                                     const struct tensor *outputs);
+
 /* --- recording.c ------------------------------------------------------------------------------ */
 
 /* Puts the rows of x and their outputs on record; returns the ring position (0: not recorded). */

@@ -270,6 +270,16 @@ static void apply_threshold(struct compiler *c, struct json *part)
         json_set_real(c->a, reading, S("threshold"), json_real_or(threshold, 0.5));
 }
 
+/* What the project does with answers is of today, not of when the version was made. */
+static void apply_post(struct compiler *c, struct json *part)
+{
+    const struct json *model = json_get(json_get(c->project, S("models")), c->model);
+    const struct json *post = json_path(model, "pipeline.post");
+
+    if (json_is_container(post))
+        json_set(part, S("post"), json_copy(c->a, post));
+}
+
 static int64_t number(const struct json *node, const char *path, int64_t def)
 {
     return json_int_or(json_path(node, path), def);
@@ -305,6 +315,7 @@ static NODISCARD int endpoint_part(struct compiler *c, struct json **ret_part, s
         json_set(part, S("aliases"), json_copy(c->a, aliases));
     TRY(add_versions(c, part, e));
     apply_threshold(c, part);
+    apply_post(c, part);
     *ret_part = part;
     return 0;
 }

@@ -6,6 +6,7 @@
 #include "base/mem.h"
 #include "evaluate/evaluate.h"
 #include "project/cron.h"
+#include "registry/pipeline.h"
 #include "server/control.h"
 
 struct seal_mail {
@@ -122,6 +123,27 @@ static int gate(void *ctx, struct meta *m, const struct json *project, str model
     return registry_version_annotate(m, model, candidate, S("evaluation"), *ret_report, e);
 }
 
+static int prepare(void *ctx, const struct json *project, str model, const char *train, str label,
+                   const char *to, const char *work_dir, struct arena *a,
+                   struct json **ret_document, struct err *e)
+{
+    const struct json *section = json_get(json_get(project, S("models")), model);
+    const struct pipeline_source source = {.path = train,
+                                           .format = S("parquet"),
+                                           .label = label,
+                                           .time = S("__ts"),
+                                           .tmp_dir = work_dir};
+    const str keep[] = {label, S("__ts")};
+    int64_t rows;
+
+    (void)ctx;
+    *ret_document = NULL;
+    if (!pipeline_declared(section))
+        return 0;
+    TRY(pipeline_make(section, &source, a, ret_document, e));
+    return pipeline_transform(*ret_document, &source, keep, ARRAY_LEN(keep), to, &rows, e);
+}
+
 /* --- The API ---------------------------------------------------------------------------------- */
 
 static void status(void *ctx, struct json_out *o)
@@ -223,5 +245,6 @@ void control_ports(struct control *c)
                                                 .labels_total = labels_total,
                                                 .drifting = drifting,
                                                 .cron_next = cron_next_of,
-                                                .gate = gate}};
+                                                .gate = gate,
+                                                .prepare = prepare}};
 }

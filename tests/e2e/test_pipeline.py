@@ -198,3 +198,104 @@ def test_mistakes_are_shown_where_they_are(weir_project):
                  "models.m.pipeline.pre[3].unseen is 'code', expected error, missing or zeros",
                  "models.m.pipeline.pre[4].parts has 'weekdays', expected of year, quarter"):
         assert part in said, (part, said)
+
+
+POST = """      post:
+        labels: {"0": stays, "1": leaves}
+        bands: [{band: high, beyond: 0.3}, {band: medium, beyond: 0.1}, {band: low}]
+        minimum: {score: 0.05, outcome: not asked}
+"""
+
+
+def with_post(post):
+    return YAML.replace("endpoints:", post + "endpoints:")
+
+
+def test_what_is_answered_follows_the_rules_of_the_project(served):
+    project, past, model = served(with_post(POST))
+    new = table(300, seed=3)
+    said = predict(project, fields(new))["predictions"]
+    want = model.predict_proba(prepare(new, past))[:, 1]
+    for p, score in zip(said, want, strict=True):
+        assert abs(p["score"] - score) < 2e-6
+        score = p["score"]
+        far = abs(score - 0.5)
+        assert p["band"] == ("high" if far > 0.3 else "medium" if far > 0.1 else "low")
+        if score < 0.05:
+            assert (p["prediction"], p["rule"]) == ("not asked", "minimum")
+        else:
+            assert (p["prediction"], "rule" in p) == ("leaves" if score >= 0.5 else "stays", False)
+    assert {p["prediction"] for p in said} == {"stays", "leaves", "not asked"}
+    hidden = POST.replace("labels:", "scores: hidden\n        labels:")
+    project.write("weir.yaml", with_post(hidden))
+    project.run("apply", "--yes")
+    project.wait(lambda: "score" not in predict(project, fields(new[:1]))["predictions"][0], 10, "hidden")
+    again = predict(project, fields(new))["predictions"]
+    assert all(set(p) <= {"prediction", "band", "rule"} for p in again)
+    assert [p["prediction"] for p in again] == [p["prediction"] for p in said]
+    shown = output(infer(project, new), "probabilities")
+    np.testing.assert_array_equal(shown, np.column_stack([want < 0.5, want >= 0.5]).astype(float))
+
+
+def test_thresholds_of_classes_and_rounding(served):
+    post = """      post:
+        thresholds: {"0": 0.6, "1": 0.8}
+        otherwise: ask a person
+        decimals: 2
+"""
+    project, past, model = served(with_post(post))
+    new = table(300, seed=4)
+    said = predict(project, fields(new))["predictions"]
+    want = model.predict_proba(prepare(new, past))
+    for p, (no, yes) in zip(said, want, strict=True):
+        assert p["prediction"] == ("1" if yes >= 0.8 else "0" if no >= 0.6 else "ask a person")
+        assert p["score"] == pytest.approx(yes, abs=0.00501) and round(p["score"], 2) == p["score"]
+    assert {p["prediction"] for p in said} == {"0", "1", "ask a person"}
+    assert {p.get("rule") for p in said} == {None, "threshold"}
+    shown = output(infer(project, new), "probabilities")
+    np.testing.assert_allclose(shown, want, atol=0.00501)
+    np.testing.assert_array_equal(shown, np.round(shown, 2))
+
+
+def test_mistakes_after_the_model_are_shown_too(weir_project):
+    project = weir_project(with_post(POST.replace('"1": leaves', "'2': leaves")
+                                     .replace("{band: low}", "{band: low, beyond: 0.2}")), start=False)
+    said = project.run("plan", status=2).stderr
+    for part in ("models.m.pipeline.post.labels.2 is of no class of the model, expected one of classes",
+                 "models.m.pipeline.post.bands has 'low' after a band that takes all its scores"):
+        assert part in said, (part, said)
+
+
+TRAINED = YAML.replace("models:", """trainers:
+  trees: {kind: xgboost, rounds: 20, max_depth: 4, threads: 1, seed: 1}
+models:""").replace("    dataset: past\n    classes", """    dataset: past
+    trainer: trees
+    retrain: {min_rows: 100, evaluation: {gates: [{metric: f1, min_absolute: 0.5}]}}
+    classes""")
+
+
+def test_a_trainer_gets_what_the_model_will_get(weir_project):
+    past = table(3000, seed=6)
+    project = weir_project(TRAINED, {"data/past.csv": past.to_csv(index=False)}, start=False)
+    project.start(gateway_path="/healthz")
+    project.run("retrain", "m", "--reason", "the first version")
+    project.wait(lambda: requests.get(f"http://{project.gateway}/readyz", timeout=5).ok, 60, "trained")
+    run, = (project.folder / ".weir/work").glob("*/prepared.parquet")
+    trained_on = pd.read_parquet(run)
+    names = ["age", "income", "plan_free", "plan_pro", "plan_team", "created_hour", "created_weekday"]
+    assert list(trained_on.columns) == [*names, "churned", "__ts"]
+    assert json.loads((run.parent / "spec.json").read_text())["features"] == names
+    raw = pd.read_parquet(run.parent / "train.parquet")
+    np.testing.assert_allclose(trained_on[names], prepare(raw, raw), atol=1e-12)
+    pipeline = json.loads((run.parent / "pipeline.json").read_text())
+    served = registered(project, 1)["meta"]["pipeline"]
+    assert served.pop("platform") == "weir_trees" and served == pipeline
+    import xgboost
+
+    model = xgboost.Booster(model_file=str(run.parent / "out/model.json"))
+    new = table(200, seed=7)
+    rows = prepare(new, raw).astype(np.float32)
+    want = model.predict(xgboost.DMatrix(rows, feature_names=model.feature_names))
+    said = [p["score"] for p in predict(project, fields(new))["predictions"]]
+    np.testing.assert_allclose(said, want, atol=1e-5)
+    assert ((np.array(said) > 0.5) == new.churned).mean() > 0.9

@@ -130,7 +130,7 @@ static void values(void)
         {"project: p\nmodels: {m: {task: regression}}\nendpoints: {e: {model: m, aliases: {time: "
          "t}}}\n",
          "f:3:37: endpoints.e.aliases: unknown key 'time', expected one of prediction, score, "
-         "confidence, model_version, timestamp, explanation, metadata\n"},
+         "confidence, band, rule, model_version, timestamp, explanation, metadata\n"},
     };
 
     check_cases(cases, ARRAY_LEN(cases));

@@ -7,7 +7,7 @@
  * Retry-After is said with every 429 and 503: both mean that the same request may well be served a
  * moment later.
  */
-#include "serve/priv.h"
+#include "serve/observe.h"
 
 #include "base/time.h"
 
@@ -153,6 +153,7 @@ void conn_answer(struct conn *c, int status, const char *content_type, str body)
                        .coding = answer_coding(c),
                        .body = body};
 
+    observe_answer(c, status, status < 400 ? CODE_OK : CODE_UNKNOWN, body.n);
     a.stream = TAKE(c->stream);
     if (c->req->method == HTTP1_M_HEAD)
         a.coding = CODING_IDENTITY;

@@ -21,7 +21,7 @@
  * Durable endpoints. An answer that must not be seen before its record is on disk waits in `out`;
  * the keeper's mail lets it go. When the record is lost, the answer is taken back and becomes 503.
  */
-#include "serve/priv.h"
+#include "serve/observe.h"
 
 #include "base/log.h"
 #include "base/mem.h"
@@ -261,6 +261,7 @@ static bool conn_read(struct conn *c)
 RUNS_ON(on_loop) static void refuse(struct conn *c)
 {
     counter_add(&c->l->counters.bad_requests, 1);
+    observe_malformed(c, http1_refusal_status(c->parser.refusal));
     if (c->pending)
         turn_flush(c->l);
     http1_write_refusal(&c->out, c->parser.refusal);

@@ -102,6 +102,11 @@ void counters_batch(struct counters *c, uint64_t rows)
     counter_add(&c->batches.buckets[b], 1);
 }
 
+const char *counters_end_label(enum request_end end)
+{
+    return end_labels[end];
+}
+
 uint64_t counters_failed(const struct counters *c)
 {
     uint64_t n = 0;

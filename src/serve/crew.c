@@ -113,6 +113,8 @@ bool crew_submit(struct crew *c, struct crew_job *j)
     j->outputs = NULL;
     j->batch_rows = 0;
     j->begun_ns = 0;
+    j->run_rows = 0;
+    j->was_traced = false;
     __atomic_add_fetch(&c->waiting_rows, j->rows, __ATOMIC_RELAXED);
     if (queue_put(c, j)) {
         sem_post(&c->filled);
@@ -285,6 +287,7 @@ static int run_slot(struct worker *w, uint32_t rows, int64_t deadline_ns, struct
     uint64_t cost, old;
     int rc;
 
+    w->slot->trace_sent = false;
     __atomic_store_n(&w->run_deadline_ns, deadline_ns, __ATOMIC_RELEASE);
     rc = runtime_run(w->slot, c->model->batched ? rows : 0, deadline_ns, e);
     __atomic_store_n(&w->run_deadline_ns, 0, __ATOMIC_RELEASE);
@@ -296,12 +299,37 @@ static int run_slot(struct worker *w, uint32_t rows, int64_t deadline_ns, struct
     return rc;
 }
 
+static void note_trace(const struct worker *w, struct crew_job *j)
+{
+    j->was_traced = w->slot->trace_sent;
+    if (j->was_traced)
+        j->ran_in = w->slot->trace->context;
+}
+
+/* A run of several requests is told of to a remote server as one of them: the first that is
+ * sampled, else the first that has a trace. */
+static const struct runtime_trace *carrier(const struct worker *w)
+{
+    const struct runtime_trace *found = NULL;
+
+    for (uint32_t i = 0; i < w->job_count; i++) {
+        const struct runtime_trace *t = w->jobs[i]->trace;
+
+        if (t && t->context.flags & TRACE_SAMPLED)
+            return t;
+        found = found ? found : t;
+    }
+    return found;
+}
+
 static void run_alone(struct worker *w, struct crew_job *j)
 {
     int rc;
 
     copy_in(w, j, 0);
+    w->slot->trace = j->trace;
     rc = run_slot(w, j->rows, j->deadline_ns, &j->e);
+    note_trace(w, j);
     if (!rc)
         copy_out(w, j, 0, j->rows);
     give_back(w->crew, j, rc);
@@ -324,6 +352,7 @@ static void run_batch(struct worker *w)
     for (uint32_t i = 0; i < w->job_count; i++) {
         w->jobs[i]->begun_ns = begun_ns;
         w->jobs[i]->batch_rows = i ? 0 : w->rows;
+        w->jobs[i]->run_rows = w->rows;
         latest = MAX(latest, w->jobs[i]->deadline_ns);
     }
     if (w->job_count == 1) {
@@ -332,7 +361,10 @@ static void run_batch(struct worker *w)
     }
     for (uint32_t i = 0; i < w->job_count; at += w->jobs[i++]->rows)
         copy_in(w, w->jobs[i], at);
+    w->slot->trace = carrier(w);
     rc = run_slot(w, w->rows, latest, &e);
+    for (uint32_t i = 0; i < w->job_count; i++)
+        note_trace(w, w->jobs[i]);
     if (rc && is_of_all(rc)) {
         for (uint32_t i = 0; i < w->job_count; i++) {
             w->jobs[i]->e = e;

@@ -28,8 +28,12 @@ struct crew_job {
     uint32_t abandoned;          /* atomic: nobody waits for it, it need not be run */
     int rc;                      /* 0, or the code of e */
     struct err e;
-    int64_t begun_ns, ended_ns; /* monotonic; the run it was part of */
-    uint32_t batch_rows;        /* rows of that run, in its first job; 0 in the others */
+    int64_t begun_ns, ended_ns;        /* monotonic; the run it was part of */
+    const struct runtime_trace *trace; /* of who asks; or NULL */
+    struct trace_context ran_in;       /* was_traced: what a remote server was told of the run */
+    bool was_traced;
+    uint32_t run_rows;   /* rows of that run */
+    uint32_t batch_rows; /* rows of that run, in its first job; 0 in the others */
 };
 
 struct crew;

@@ -28,9 +28,10 @@
 struct gateway {
     struct gateway_config cfg;
     struct blobs *blobs;
-    struct keeper *keeper; /* NULL: records and monitors are off */
-    struct guard *guard;   /* who may ask, and how much */
-    bool is_local;         /* only this machine can reach the gateway */
+    struct keeper *keeper;       /* NULL: records and monitors are off */
+    struct guard *guard;         /* who may ask, and how much */
+    bool is_local;               /* only this machine can reach the gateway */
+    struct telemetry *telemetry; /* NULL: no access log, no export */
     struct shadow *shadow;
     pthread_mutex_t publish_lock;   /* one plan is built at a time */
     pthread_mutex_t plan_lock;      /* never held while something is built or unloaded */
@@ -65,6 +66,16 @@ struct shadow *gateway_shadow(struct gateway *gw)
 struct guard *gateway_guard(struct gateway *gw)
 {
     return gw->guard;
+}
+
+struct telemetry *gateway_telemetry(struct gateway *gw)
+{
+    return gw->telemetry;
+}
+
+void gateway_reopen_logs(struct gateway *gw)
+{
+    telemetry_reopen(gw->telemetry);
 }
 
 struct keeper *gateway_keeper(struct gateway *gw)
@@ -210,9 +221,11 @@ static NODISCARD int listen_all(struct gateway *gw, struct err *e)
 {
     TRY(sockets_open(&gw->cfg, &gw->sockets, &gw->is_local, &gw->port, e));
     TRY(guard_new(gw->cfg.state_dir, gw->cfg.loops, &gw->guard, e));
+    TRY(telemetry_new(&gw->cfg.telemetry, gw->cfg.loops, &gw->telemetry, e));
     for (uint32_t i = 0; i < gw->cfg.loops; i++) {
         gw->loops[i].index = i;
         gw->loops[i].guard = guard_loop_of(gw->guard, i);
+        gw->loops[i].telemetry = telemetry_loop_of(gw->telemetry, i);
         TRY(loop_prepare(gw, &gw->loops[i], e));
         TRY(sockets_listen(&gw->sockets, &gw->cfg, &gw->loops[i], e));
     }
@@ -299,6 +312,7 @@ int gateway_start(struct gateway *gw, struct err *e)
     if (gw->keeper)
         TRY(keeper_start(gw->keeper, e));
     TRY(guard_start(gw->guard, e));
+    TRY(telemetry_start(gw->telemetry, e));
     gw->started = true;
     for (uint32_t i = 0; i < gw->cfg.loops; i++) {
         snprintf(name, sizeof(name), "weir-loop-%u", i);
@@ -368,6 +382,7 @@ void gateway_free(struct gateway *gw)
         served_plan_unref(p);
     }
     sockets_close(&gw->sockets);
+    telemetry_free(gw->telemetry);
     guard_free(gw->guard);
     blobs_close(gw->blobs);
     tls_context_unref(gw->cfg.tls);

@@ -11,6 +11,7 @@
 #include "loop/tls.h"
 #include "record/keeper.h"
 #include "serve/served.h"
+#include "serve/telemetry/telemetry.h"
 
 struct gateway_config {
     const char *listen;       /* "127.0.0.1:8080" or "unix:/path" */
@@ -33,6 +34,7 @@ struct gateway_config {
     size_t socket_count;
     bool sockets_apart; /* each is an address of its own, not one of a group that shares a port */
     bool successor;     /* of another gateway on this state directory, which is about to end */
+    struct telemetry_config telemetry;
     struct tls_context
         *tls; /* the gateway's from gateway_new() on, also when that fails; NULL: plain */
 };
@@ -73,6 +75,9 @@ NODISCARD int gateway_publish(struct gateway *gw, str plan_hash, struct err *e);
 /* Hash of the plan handed out last, "" before the first. */
 void gateway_plan_hash(struct gateway *gw, char ret_hash[PLAN_HASH_SIZE]);
 bool gateway_ready(struct gateway *gw); /* a plan is live on every loop */
+
+/* The file of the access log was moved: it is opened again. Main thread. */
+void gateway_reopen_logs(struct gateway *gw);
 
 /* What new connections are met with from now on; takes the reference. Main thread. */
 void gateway_set_tls(struct gateway *gw, struct tls_context *context);

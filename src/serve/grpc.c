@@ -6,7 +6,7 @@
  *
  * A failed call is a head alone with the status; the HTTP status is 200 whatever happens.
  */
-#include "serve/priv.h"
+#include "serve/observe.h"
 
 #include "base/mem.h"
 
@@ -66,6 +66,7 @@ static void finish_error(struct http2_stream *st, const struct err *e)
 
 void grpc_answer_error(struct conn *c, const struct err *e)
 {
+    observe_answer(c, code_http_status(e->code), e->code, 0);
     finish_error(TAKE(c->stream), e);
 }
 
@@ -92,8 +93,10 @@ RUNS_ON(on_loop) static void end(struct conn *c, size_t began)
 
     if (grpc_message_end(&c->l->body, began, &e))
         grpc_answer_error(c, &e);
-    else
+    else {
+        observe_answer(c, 200, CODE_OK, c->l->body.n);
         finish(TAKE(c->stream), buf_str(&c->l->body));
+    }
 }
 
 /* --- ModelInfer ---------------------------------------------------------------------------------
@@ -482,6 +485,7 @@ void grpc_route(struct conn *c, str body)
     struct grpc_call call;
     struct err e;
 
+    c->noted = false;
     if (grpc_call_read(c->req, &call, &e)) {
         grpc_answer_error(c, &e);
         return;

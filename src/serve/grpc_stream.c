@@ -10,7 +10,7 @@
  *
  * The call ends with its status when the client has sent all and all of it is answered.
  */
-#include "serve/priv.h"
+#include "serve/observe.h"
 
 #include "base/mem.h"
 
@@ -163,6 +163,7 @@ RUNS_ON(on_loop) static void infer(struct grpc_stream *gs, const struct grpc_mes
     c->req = &gs->st->req;
     c->stream = gs->st;
     c->call = &gs->call;
+    c->noted = false;
     rc = grpc_unfold(c, m, &message, &e);
     if (!rc)
         rc = infer_pb_model_read(message, &model, &e);
@@ -170,6 +171,8 @@ RUNS_ON(on_loop) static void infer(struct grpc_stream *gs, const struct grpc_mes
         rc = grpc_admit(c, PERMISSION_INFER, model.name, &e);
     if (!rc)
         rc = grpc_infer(c, &form, gs, message, &e);
+    if (rc)
+        observe_answer(c, code_http_status(e.code), e.code, 0);
     c->stream = NULL;
     c->call = NULL;
     c->req = &c->own_req;

@@ -11,7 +11,7 @@
  * The body of a whole request stays valid until its stream is let go of, in a crew too. That of a
  * call that streams only until the next http2_receive(): its messages are copied for a crew.
  */
-#include "serve/priv.h"
+#include "serve/observe.h"
 
 #include "base/log.h"
 #include "base/mem.h"
@@ -73,6 +73,7 @@ static void take(struct conn *c, enum http2_event event, struct http2_stream *st
         break;
     case HTTP2_REFUSED:
         counter_add(&c->l->counters.bad_requests, 1);
+        observe_malformed(c, http1_refusal_status(st->refusal));
         if (grpc_is_content_type(http1_known(&st->req.fields, HTTP1_F_CONTENT_TYPE))) {
             grpc_refuse(st);
             break;

@@ -13,7 +13,7 @@
  * An offload holds a reference on the plan, so that neither endpoint nor model goes before it is
  * back; unloading is the watchdog's, never the loop's.
  */
-#include "serve/priv.h"
+#include "serve/observe.h"
 
 #include "base/mem.h"
 #include "base/time.h"
@@ -116,6 +116,7 @@ struct exchange *offload_begin(struct serve_loop *l, struct conn *c, struct serv
     }
     exchange_begin(l, &off->x, c, ep);
     off->x.off = off;
+    observe_begin(l, &off->x);
     off->conn = c;
     off->job.inputs = *ret_inputs = inputs;
     return &off->x;
@@ -175,6 +176,7 @@ int offload_commit(struct serve_loop *l, struct exchange *x, uint32_t rows, str 
     off->job.reply_to = &l->returns;
     off->job.arena = &off->arena;
     off->job.rows = x->ep->batched ? rows : 1;
+    off->job.trace = x->tracked && x->tracked->has_trace ? &x->tracked->run : NULL;
     off->job.deadline_ns = x->deadline_ns;
     if (!crew_submit(x->version->model->crew, &off->job))
         return FAIL(e, UNAVAILABLE,
@@ -207,8 +209,10 @@ static struct exchange_times times(const struct offload *off, int64_t now_ns)
     int64_t total_ns = MAX(now_ns - off->x.arrival_ns, (int64_t)0);
     int64_t compute_ns = j->begun_ns ? MAX(j->ended_ns - j->begun_ns, (int64_t)0) : 0;
 
-    return (struct exchange_times){(uint64_t)(total_ns / NS_PER_US),
-                                   (uint64_t)(compute_ns / NS_PER_US)};
+    return (struct exchange_times){.total_us = (uint64_t)(total_ns / NS_PER_US),
+                                   .compute_us = (uint64_t)(compute_ns / NS_PER_US),
+                                   .batch_rows = j->run_rows,
+                                   .ran_in = j->was_traced ? &j->ran_in : NULL};
 }
 
 /* The answer goes out, or nowhere when the client has left meanwhile. */
@@ -228,7 +232,7 @@ static void on_late(struct loop *loop, struct loop_timer *t)
     struct exchange *x = &off->x;
     int64_t now_ns = loop_now_ns(loop);
     /* the worker may still be writing its own times */
-    struct exchange_times took = {(uint64_t)((now_ns - x->arrival_ns) / NS_PER_US), 0};
+    struct exchange_times took = {.total_us = (uint64_t)((now_ns - x->arrival_ns) / NS_PER_US)};
     struct err e;
 
     ROLE_ASSERT(on_loop);

@@ -31,6 +31,9 @@ struct exchange;
 struct offload;
 struct route_match;
 struct grpc_stream;
+struct telemetry;
+struct telemetry_loop;
+struct tracked;
 
 #define SOCKETS_MAX 64u
 
@@ -74,6 +77,7 @@ struct exchange_form {
 struct exchange {
     struct conn *conn;           /* NULL: nobody waits any more */
     struct http2_stream *stream; /* NULL: HTTP/1.1 */
+    struct tracked *tracked;     /* of exchange_arena(); NULL: nobody is told (observe.h) */
     struct offload *off;         /* it runs in a crew (offload.c); NULL: in the turn */
     struct served_endpoint *ep;
     struct served_version *version;
@@ -129,6 +133,7 @@ struct conn {
     const struct grpc_call *call;    /* and what it calls, if it is gRPC */
     struct http2_session *h2;        /* owned; NULL: HTTP/1.1 */
     bool greeted;                    /* the protocol is known */
+    bool noted;                      /* telemetry has been told of the request at hand */
     bool unfolded;                   /* the body at hand was folded: it lives in the turn */
     struct grpc_stream *streaming;   /* calls of it that stream */
     int64_t ticked_ns, moved_ns;     /* http2_tick; when the peer last took something */
@@ -146,6 +151,10 @@ struct serve_listener {
 struct serve_loop {
     struct gateway *gw;
     struct guard_loop *guard;
+    struct telemetry_loop *telemetry; /* NULL: none */
+    struct {
+        str tenant, name;
+    } caller; /* of the request at hand, until the guard is asked again */
     uint32_t index;
     struct loop *loop;
     struct thread thread;
@@ -217,6 +226,8 @@ NODISCARD int turn_commit(struct serve_loop *l, struct exchange *x,
 void turn_flush(struct serve_loop *l) RUNS_ON(on_loop);
 struct exchange_times {
     uint64_t total_us, compute_us;
+    uint32_t batch_rows;                /* of the run */
+    const struct trace_context *ran_in; /* the call that the run was; NULL: no trace went out */
 };
 /* Writes and records the answer of x from its own rows of inputs and outputs (or of the error rc,
  * *e), and counts it. */
@@ -452,6 +463,7 @@ void capacity_write_metrics(struct buf *to, const struct served_plan *plan);
 
 struct shadow;
 struct shadow *gateway_shadow(struct gateway *gw);
+struct telemetry *gateway_telemetry(struct gateway *gw); /* may be NULL */
 struct guard *gateway_guard(struct gateway *gw);
 const struct gateway_config *gateway_config(const struct gateway *gw);
 uint64_t gateway_loop_sum(const struct gateway *gw, size_t at); /* of a field of loop_counters */

@@ -7,7 +7,7 @@
  * Before the handler runs, the guard is asked with the permission of the route. A path that is none
  * needs the permission to read metadata: who may not know what there is may not find out by trying.
  */
-#include "serve/priv.h"
+#include "serve/observe.h"
 
 #include "base/hash.h"
 #include "base/time.h"
@@ -93,7 +93,11 @@ bool guard_asked(struct conn *c, enum permission permission, str endpoint,
                             .now_ns = c->l->now_ns,
                             .wall_ns = c->l->wall_ns};
 
-    return guard_admit(c->l->guard, &ask, ret);
+    bool yes = guard_admit(c->l->guard, &ask, ret);
+
+    c->l->caller.tenant = ret->tenant;
+    c->l->caller.name = ret->caller;
+    return yes;
 }
 
 void guard_error(const struct guard_verdict *v, struct err *ret)
@@ -138,6 +142,7 @@ void route_request(struct conn *c, str body)
     enum http1_method method = c->req->method == HTTP1_M_HEAD ? HTTP1_M_GET : c->req->method;
     bool other_method = false;
 
+    c->noted = false;
     for (size_t i = 0; i < ARRAY_LEN(routes); i++) {
         struct route_match m = {0};
         struct err e;
@@ -259,8 +264,11 @@ static int refusal_status(const struct err *e)
     return e->code == CODE_RESOURCE_EXHAUSTED ? 413 : code_http_status(e->code);
 }
 
-RUNS_ON(on_loop) static void refusal_record(struct conn *c, struct served_endpoint *ep, int status)
+RUNS_ON(on_loop)
+static void refusal_record(struct conn *c, struct served_endpoint *ep, const struct err *e,
+                           enum request_end end, uint64_t us)
 {
+    int status = refusal_status(e);
     struct serve_loop *l = c->l;
     struct exchange x = {.conn = c,
                          .ep = ep,
@@ -271,19 +279,19 @@ RUNS_ON(on_loop) static void refusal_record(struct conn *c, struct served_endpoi
     exchange_identify(c, &x, STR_NULL, STR_NULL);
     if (l->ring)
         (void)record_exchange(l->ring, &x, RECORD_PREDICT, ep->champion, NULL, NULL, status, 0);
+    observe_refused(c, &x, end, e->code, status, us);
 }
 
 void exchange_count_refused(struct conn *c, struct served_endpoint *ep, const struct err *e)
 {
-    int status = refusal_status(e);
     uint64_t us = (uint64_t)((time_mono_ns() - c->l->now_ns) / NS_PER_US);
 
-    counters_request(&ep->champion->counters->rows[c->l->index],
-                     e->code == CODE_UNAVAILABLE ? END_SHED
-                     : status < 500              ? END_INVALID
-                                                 : END_FAILED,
-                     0, us, 0);
-    refusal_record(c, ep, status);
+    enum request_end end = e->code == CODE_UNAVAILABLE ? END_SHED
+                           : refusal_status(e) < 500   ? END_INVALID
+                                                       : END_FAILED;
+
+    counters_request(&ep->champion->counters->rows[c->l->index], end, 0, us, 0);
+    refusal_record(c, ep, e, end, us);
 }
 
 void exchange_refuse(struct conn *c, struct served_endpoint *ep, const struct err *e,

@@ -3,7 +3,7 @@
  * Health and metrics. Live says that this loop turns. Ready says that every endpoint of the plan
  * has a version to answer with; an endpoint without one is named.
  */
-#include "serve/priv.h"
+#include "serve/observe.h"
 
 void health_live(struct conn *c, const struct route_match *m, str body)
 {
@@ -102,6 +102,7 @@ void metrics_get(struct conn *c, const struct route_match *m, str body)
     capacity_write_metrics(to, c->l->plan);
     elsewhere_write_metrics(to, c->l->plan);
     guard_write_metrics(gateway_guard(gw), to);
+    telemetry_write_metrics(gateway_telemetry(gw), to);
     if (gateway_keeper(gw))
         write_keeper(to, gateway_keeper(gw));
     buf_printf(to,

@@ -19,7 +19,7 @@
  * Invariant: a lane's rows [0, lane->rows) belong to exchanges of this turn, in the order of the
  * lane's filling; after turn_flush every lane is empty and exchange_count is 0.
  */
-#include "serve/priv.h"
+#include "serve/observe.h"
 
 #include "base/hash.h"
 #include "base/time.h"
@@ -76,6 +76,7 @@ void exchange_begin(struct serve_loop *l, struct exchange *x, struct conn *c,
     if (x->stream && !x->stream->owner)
         x->stream->owner = &exchange_in_turn;
     x->off = NULL;
+    x->tracked = NULL;
     x->ep = ep;
     x->version = NULL;
     x->form_state = NULL;
@@ -101,6 +102,7 @@ struct exchange *turn_begin(struct serve_loop *l, struct conn *c, struct served_
         turn_flush(l);
     x = &l->exchanges[l->exchange_count++];
     exchange_begin(l, x, c, ep);
+    observe_begin(l, x);
     c->pending++;
     *ret_inputs =
         tensors_from(l, lane->slot, lane->slot->inputs, ep->schema.input_count, lane->rows);
@@ -425,6 +427,7 @@ void exchange_answer(struct serve_loop *l, struct exchange *x, int rc, struct er
     recorded = exchange_record(l, x, rc, inputs, outputs, t->total_us, e);
     if (recorded != rc)
         rc = exchange_write(l, x, NULL, recorded, e);
+    observe_exchange(l, x, rc, end_of((enum code)rc), inputs, t);
     x->form->respond(x, rc, e, buf_str(&l->body));
     if (!rc && x->ep->shadow)
         shadow_offer(gateway_shadow(l->gw), l, x, inputs);
@@ -440,8 +443,9 @@ RUNS_ON(on_loop) static void exchange_finish(struct serve_loop *l, struct exchan
     struct tensor *inputs =
         tensors_from(l, lane->slot, lane->slot->inputs, x->ep->schema.input_count, x->row_at);
 
-    struct exchange_times t = {(uint64_t)((l->ran_ns - x->arrival_ns) / NS_PER_US),
-                               (uint64_t)(lane->run_ns / NS_PER_US)};
+    struct exchange_times t = {.total_us = (uint64_t)((l->ran_ns - x->arrival_ns) / NS_PER_US),
+                               .compute_us = (uint64_t)(lane->run_ns / NS_PER_US),
+                               .batch_rows = lane->failed ? x->rows : lane->rows};
 
     exchange_answer(l, x, rc, &e, inputs, rc ? NULL : outputs_of(l, x, lane), &t);
     x->conn->pending--;

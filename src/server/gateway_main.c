@@ -15,11 +15,13 @@
 #include "loop/dial.h"
 #include "loop/thread.h"
 #include "serve/gateway.h"
+#include "server/gateway_telemetry.h"
 #include "server/gateway_tls.h"
 #include "server/handover.h"
 #include "server/link.h"
 #include "server/retained.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -166,6 +168,7 @@ static NODISCARD int settings(struct gateway_process *p, const struct json *g,
     };
     p->announce_ns = n.announce_ns;
     p->drain_ns = n.drain_ns;
+    TRY(gateway_telemetry_read(g, o->project_dir, p->name, &p->arena, &cfg->telemetry, e));
     return pseudonym_key(p, &cfg->pseudonym_key, e);
 }
 
@@ -463,6 +466,11 @@ static void on_signal(struct loop *loop, struct loop_signals *s, int signo)
     struct gateway_process *p = CONTAINER_OF(s, struct gateway_process, signals);
     bool again = p->stopping;
 
+    if (signo == SIGHUP) { /* logs were moved */
+        if (p->gw)
+            gateway_reopen_logs(p->gw);
+        return;
+    }
     log_event(LOG_INFO, "gateway.stopping", "signal=%d", signo);
     p->stopping = true;
     if (again || !p->gw || !p->announce_ns)
@@ -519,7 +527,7 @@ static NODISCARD int first_publish(struct gateway_process *p, char hash[PLAN_HAS
 
 static NODISCARD int prepare(struct gateway_process *p, struct err *e)
 {
-    static const int signos[] = {SIGTERM, SIGINT, 0};
+    static const int signos[] = {SIGTERM, SIGINT, SIGHUP, 0};
     struct gateway_config cfg;
     struct json *g = NULL;
     char hash[PLAN_HASH_SIZE];

@@ -1068,7 +1068,8 @@ def test_the_last_digest_reaches_control(gateway):
 # --- Cost --------------------------------------------------------------------------------------------
 
 
-def test_a_request_in_steady_state_allocates_nothing(gateway, alloc_count, weir_binary):
+@pytest.mark.parametrize("told", [False, True])
+def test_a_request_in_steady_state_allocates_nothing(gateway, alloc_count, weir_binary, told):
     gw, trained = gateway(), models.gbm(4, 10, 3, 2000)
     sign = signature(
         trained.model,
@@ -1079,7 +1080,8 @@ def test_a_request_in_steady_state_allocates_nothing(gateway, alloc_count, weir_
         positive=1,
         threshold=0.5,
     )
-    gw.plan(endpoint("gbm", [version(gw.blob(trained.model))], sign))
+    settings = {"access_log": {"path": "access.log", "sample": 1}} if told else {}
+    gw.plan(endpoint("gbm", [version(gw.blob(trained.model))], sign), **settings)
     gw.start(env=alloc_count.env)
     row = [float(v) for v in trained.rows[0]]
     forms = [

@@ -271,6 +271,7 @@ bool guard_admit(struct guard_loop *gl, const struct guard_ask *ask, struct guar
     __atomic_store_n(&gl->verdicts[v], gl->verdicts[v] + 1, __ATOMIC_RELAXED);
     ret->verdict = v;
     ret->tenant = who.tenant;
+    ret->caller = who.name;
     if (LIKELY(v == VERDICT_ALLOWED))
         return true;
     ret->status = verdicts[v].status;

@@ -71,6 +71,7 @@ struct guard_verdict {
     str message; /* what the caller is told */
     str headers; /* complete header lines, or empty; valid until the next question of this loop */
     str tenant;  /* of the credential; empty: none. Valid until then too */
+    str caller;  /* the id of the key, or the name of the issuer; empty: none. The same */
 };
 
 /* True: let the handler run. Allocates nothing but for a token that this loop has not met. */

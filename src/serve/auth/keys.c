@@ -41,6 +41,7 @@ bool key_principal(const struct auth *a, str text, int64_t wall_ns, struct princ
     *ret = (struct principal){
         .permissions = auth_role_permissions(k->plan->role),
         .tenant = k->plan->tenant,
+        .name = k->plan->id,
         .endpoints = k->plan->endpoints,
         .endpoint_count = k->plan->endpoint_count,
         .tat = &k->bucket->tat_ns,

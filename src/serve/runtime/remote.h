@@ -82,8 +82,9 @@ struct remote_call {
     struct remote_resolver *resolver;
     struct tls_context *tls; /* borrowed; NULL: in the clear */
     str method, target, content_type, body;
-    size_t json_bytes; /* of the body, when raw tensors follow; else 0 */
-    str credential;    /* value of the header with the secret; empty: none */
+    size_t json_bytes;                 /* of the body, when raw tensors follow; else 0 */
+    const struct runtime_trace *trace; /* of who asks, told on; or NULL */
+    str credential;                    /* value of the header with the secret; empty: none */
     int64_t deadline_ns;
 };
 

@@ -287,6 +287,8 @@ static NODISCARD int run(struct runtime_slot *s, struct err *e)
     buf_clear(&st->question);
     TRY(rm->cfg.protocol->question(s, &rm->cfg, &st->question, &call, e));
     TRY(remote_credentials(&rm->cfg, &st->arena, &call.credential, e));
+    call.trace = s->trace;
+    s->trace_sent = s->trace != NULL;
     return call_with_retries(s, &call, e);
 }
 

@@ -20,6 +20,8 @@
 
 #include <stdio.h>
 
+#define QUESTION_FIELDS_FIXED 8
+#define QUESTION_FIELDS_MAX (QUESTION_FIELDS_FIXED + 3)
 #define SERVICE "/inference.GRPCInferenceService/"
 #define WINDOW_BYTES ((size_t)64 << 10)
 #define ANSWER_WINDOW_BYTES_MAX ((uint64_t)4 << 20)
@@ -102,7 +104,8 @@ static NODISCARD int question_ask(struct remote_conn *c, const struct remote_cal
 {
     char timeout[GRPC_TIMEOUT_TEXT];
     int64_t left_ns = MAX(call->deadline_ns - time_mono_ns(), (int64_t)1);
-    struct http1_header fields[] = {
+    char parent[TRACE_PARENT_TEXT];
+    struct http1_header fields[QUESTION_FIELDS_MAX] = {
         {S(":method"), S("POST")},
         {S(":scheme"), call->tls ? S("https") : S("http")},
         {S(":path"), call->target},
@@ -111,10 +114,18 @@ static NODISCARD int question_ask(struct remote_conn *c, const struct remote_cal
         {S("content-type"), S("application/grpc")},
         {S("user-agent"), S("weir/" WEIR_VERSION)},
         {S("grpc-timeout"), grpc_timeout_write(left_ns, timeout)},
-        {call->cfg->credential_field, call->credential},
     };
+    size_t n = QUESTION_FIELDS_FIXED;
 
-    return http2_client_ask(c->h2, fields, ARRAY_LEN(fields) - !call->credential.n, call->body, e);
+    if (call->credential.n)
+        fields[n++] = (struct http1_header){call->cfg->credential_field, call->credential};
+    if (call->trace) {
+        trace_parent_write(&call->trace->context, parent);
+        fields[n++] = (struct http1_header){S("traceparent"), {parent, sizeof(parent)}};
+    }
+    if (call->trace && call->trace->state.n)
+        fields[n++] = (struct http1_header){S("tracestate"), call->trace->state};
+    return http2_client_ask(c->h2, fields, n, call->body, e);
 }
 
 static bool is_complete(const struct remote_conn *c)

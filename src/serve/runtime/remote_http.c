@@ -40,6 +40,8 @@ static NODISCARD int question_send(struct remote_conn *c, const struct remote_ca
     if (call->credential.n &&
         !http1_write_field(&extra, call->cfg->credential_header, call->credential))
         return FAIL(e, INTERNAL, "the secret is no single line");
+    if (call->trace)
+        trace_context_write(&extra, &call->trace->context, call->trace->state);
     if (call->json_bytes) {
         buf_add_str(&extra, S("Inference-Header-Content-Length: "));
         buf_add_u64(&extra, call->json_bytes);

@@ -20,6 +20,7 @@
 
 #include "base/arena.h"
 #include "wire/tensor.h"
+#include "wire/trace_context.h"
 
 #define RUNTIME_ROWS_MAX 65536                    /* of a slot */
 #define RUNTIME_MODEL_BYTES_MAX ((size_t)2 << 30) /* of a model file (a protobuf's own limit) */
@@ -86,6 +87,12 @@ struct runtime_model {
     void *state;                       /* owned by the engine */
 };
 
+/* What a remote server is told of who asks. */
+struct runtime_trace {
+    struct trace_context context;
+    str state;
+};
+
 struct runtime_slot {
     struct runtime_model *model; /* borrowed; must outlive the slot */
     uint32_t rows_max;
@@ -93,7 +100,9 @@ struct runtime_slot {
     struct tensor *outputs; /* filled by a run; data valid until the next run of the slot */
     struct arena arena;     /* owned: what lives as long as the slot */
     int64_t deadline_ns;    /* of the run under way; 0 = none */
-    void *state;            /* owned by the engine */
+    const struct runtime_trace *trace; /* of the next run: borrowed during it; or NULL */
+    bool trace_sent;                   /* the last run has told it to a server */
+    void *state;                       /* owned by the engine */
 };
 
 /* Loads a model from a file. Any thread that may block (probe process, worker). Errors:

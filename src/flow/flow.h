@@ -165,6 +165,9 @@ NODISCARD int flow_cancel(struct meta *m, str id, str reason, struct err *e);
 NODISCARD int flow_pause(struct meta *m, str id, struct err *e); /* after the present step */
 NODISCARD int flow_resume(struct meta *m, str id, struct err *e);
 NODISCARD int flow_retry(struct meta *m, str id, struct err *e); /* dead or failed: try again */
+/* The wall clock was put back by -by_ns (by_ns < 0): what waits goes on waiting as long as it had
+ * still to, and leases end as they would have. Timers are dates, so that they outlive processes. */
+NODISCARD int flow_clock_stepped(struct meta *m, int64_t by_ns, struct err *e);
 /* Deletes flows that ended before that time, with their steps; returns how many. */
 NODISCARD int flow_prune(struct meta *m, int64_t ended_before_ns, int64_t *ret_n, struct err *e);
 

@@ -217,3 +217,15 @@ int flow_prune(struct meta *m, int64_t ended_before_ns, int64_t *ret_n, struct e
     *ret_n = meta_changes(m);
     return 0;
 }
+
+/* Dates without an end (INT64_MAX: waits for an event alone) stay. */
+int flow_clock_stepped(struct meta *m, int64_t by_ns, struct err *e)
+{
+    AUTO(meta_tx_done) struct meta_tx tx = {0};
+
+    TRY(meta_begin(m, &tx, e));
+    TRY(meta_exec(m, "UPDATE wf SET due_ns = due_ns + ? WHERE ended_ns IS NULL AND due_ns < ?",
+                  M_ARGS(M_INT(by_ns), M_INT(INT64_MAX / 2)), e));
+    meta_touch(m, META_TOPIC_FLOW);
+    return meta_commit(&tx, e);
+}

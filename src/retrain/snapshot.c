@@ -27,6 +27,7 @@
 #include "record/export.h"
 
 #define MANIFEST "manifest.json"
+#define AHEAD_NS (60 * NS_PER_S) /* dates of gateways and of control may differ by that */
 #define SQL_MAX ((size_t)8 << 20)
 
 struct maker {
@@ -238,7 +239,9 @@ static NODISCARD int load_records(struct maker *k, int64_t *ret_rows, struct err
     if (!records || !labels)
         return 0;
     buf_init(&query, SQL_MAX);
-    TRY(record_training_query(lake.p, r->endpoint, window < now ? now - window : 0, 0, &query, e));
+    /* Rows of days to come are from before the date was put back: nobody knows their order. */
+    TRY(record_training_query(lake.p, r->endpoint, window < now ? now - window : 0, now + AHEAD_NS,
+                              &query, e));
     rc = create_records(k, buf_str(&query), e);
     if (rc == CODE_NOT_FOUND) /* merged into a larger file under our feet: look again */
         return FAIL(e, UNAVAILABLE, "the records of '" STR_F "' were being compacted",

@@ -15,6 +15,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #define DAY_NS (INT64_C(86400) * NS_PER_S)
 #define COST_MAX_DEFAULT 500.0
@@ -98,7 +99,7 @@ static int64_t starts_in_a_day(const struct json *state, int64_t now)
 
     if (json_is_container(starts))
         JSON_EACH (at, starts)
-            n += now - json_int_or(at, 0) < DAY_NS;
+            n += llabs(now - json_int_or(at, 0)) < DAY_NS;
     return n;
 }
 
@@ -126,10 +127,11 @@ static str objection(const struct ask *k, const struct json *state)
     if (json_bool_or(json_get(k->model, S("regulated")), false) && !by_hand &&
         !str_eq(k->q.kind, S("schedule")))
         return S("the model is regulated: only a schedule or a person may retrain it");
-    if (last && k->now - last < cooldown && !k->q.override_cooldown)
+    /* A start that far ahead is from before the date was put back. */
+    if (last && llabs(k->now - last) < cooldown && !k->q.override_cooldown)
         return arena_printf(k->a,
                             "cooldown: the last run began " STR_F " ago, at least " STR_F " apart",
-                            STR_A(time_duration_text(k->a, k->now - last)),
+                            STR_A(time_duration_text(k->a, MAX(k->now - last, INT64_C(0)))),
                             STR_A(time_duration_text(k->a, cooldown)));
     if (!k->q.override_cooldown && starts_in_a_day(state, k->now) >= per_day)
         return arena_printf(k->a, "budget: %lld runs in 24 hours", (long long)per_day);

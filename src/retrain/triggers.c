@@ -26,11 +26,13 @@ static int severity_rank(str name)
 }
 
 /* When the change began, by the fact: its time less the delay that the detector estimates. */
+/* The journal's time never goes back: after the date was put back it is ahead of what records say.
+ */
 static int64_t changed_at(const struct fact *f, const struct json *data)
 {
     double seconds = json_real_or(json_path(data, "detection_latency.seconds"), 0);
 
-    return f->at_ns - (int64_t)(CLAMP(seconds, 0.0, 86400.0) * 1e9);
+    return MIN(f->at_ns, time_wall_ns()) - (int64_t)(CLAMP(seconds, 0.0, 86400.0) * 1e9);
 }
 
 static bool concerns(const struct json *rule, const struct fact *f, const struct json *data)
@@ -181,7 +183,9 @@ static NODISCARD int by_schedule(const struct tick *t, struct err *e)
 
     TRY(meta_kv_get(t->m, S("retrain"), key, t->a, &state, e));
     looked = json_int_or(json_get(state, S("looked_ns")), 0);
-    known = looked && str_eq(json_str_or(json_get(state, S("cron")), S("")), cron);
+    /* From before the date was put back: that is no reason to be silent until it comes again. */
+    known =
+        looked && looked <= t->now && str_eq(json_str_or(json_get(state, S("cron")), S("")), cron);
     if (known && t->env->ports.cron_next(t->env->ports.ctx, cron, looked) > t->now)
         return 0;
     state = json_new_object(t->a);
@@ -200,7 +204,7 @@ static NODISCARD int by_volume(const struct tick *t, struct err *e)
     str endpoint = json_str_or(json_get(t->rule, S("endpoint")), S(""));
     const struct retrain_ports *p = &t->env->ports;
     struct json *run, *state;
-    int64_t fresh, again;
+    int64_t fresh, again, wait;
     bool started;
 
     if (!endpoint.n)
@@ -210,7 +214,8 @@ static NODISCARD int by_volume(const struct tick *t, struct err *e)
     if (fresh < json_int_or(json_get(t->rule, S("labels")), INT64_MAX))
         return 0;
     TRY(meta_kv_get(t->m, S("retrain"), key, t->a, &state, e));
-    if (t->now < json_int_or(json_get(state, S("again_ns")), 0))
+    wait = json_int_or(json_get(state, S("again_ns")), 0) - t->now;
+    if (wait > 0 && wait <= AGAIN_MAX_NS) /* more is from before the date was put back */
         return 0;
     TRY(ask(t, arena_printf(t->a, "%lld labels came since the last run", (long long)fresh),
             &started, e));

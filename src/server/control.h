@@ -82,6 +82,7 @@ struct control {
     int64_t export_due_ns, sweep_due_ns; /* mono */
     struct digest_clock clock;           /* digests folded */
     int64_t evidence_due_ns;             /* mono: the next save */
+    int64_t wall_ahead_ns;               /* of the monotonic clock, when last looked */
     bool evidence_new, evidence_failing; /* since the last save; the last save failed */
     bool ready, stopping;
 };

@@ -19,6 +19,7 @@
 #define TICK_NS (100 * NS_PER_MS)
 #define SLOW_TICK_NS NS_PER_S
 #define WORKERS 3
+#define STEP_NS (2 * NS_PER_S) /* a date that goes back by more was put back */
 
 /* --- One turn's work -------------------------------------------------------------------------- */
 
@@ -145,12 +146,30 @@ static void tick(struct loop *loop, struct loop_timer *t)
     loop_timer_set(loop, t, loop_now_ns(loop) + TICK_NS);
 }
 
+/* A date that is put back must not hold timers of flows up by as much. Put forward, it lets them be
+ * due early, as it does after a machine slept. */
+static void look_at_date(struct control *c)
+{
+    int64_t ahead_ns = time_wall_ns() - time_mono_ns(), by_ns = ahead_ns - c->wall_ahead_ns;
+    struct err e;
+
+    if (by_ns < -STEP_NS) {
+        log_event(LOG_WARN, "clock.stepped", "by_s=%.1f", (double)by_ns / 1e9);
+        if (flow_clock_stepped(c->meta, by_ns, &e)) {
+            log_failure("clock.failed", &e);
+            return; /* again at the next look */
+        }
+    }
+    c->wall_ahead_ns = ahead_ns;
+}
+
 static void slow_tick(struct loop *loop, struct loop_timer *t)
 {
     struct control *c = CONTAINER_OF(t, struct control, slow_tick);
     int64_t now = time_wall_ns();
     struct err e;
 
+    look_at_date(c);
     control_evidence_save(c, false);
     if (c->project && retrain_tick(&c->retrain, c->meta, c->project, now, &e))
         log_failure("trigger.failed", &e);
@@ -248,6 +267,7 @@ static NODISCARD int prepare(struct control *c, struct err *e)
 
     if (n <= 0)
         return FAIL_ERRNO(e, "cannot read /proc/self/exe");
+    c->wall_ahead_ns = time_wall_ns() - time_mono_ns();
     TRY(open_stores(c, e));
     TRY(open_loop(c, e));
     control_ports(c);

@@ -166,6 +166,7 @@ static void status(void *ctx, struct json_out *o)
         }
         jo_kint(o, S("digests"), (int64_t)p->digests);
         jo_kint(o, S("lost_digests"), (int64_t)p->lost_digests);
+        jo_kbool(o, S("disk_failing"), p->disk_failing);
         jo_object_end(o);
     }
     jo_array_end(o);

@@ -95,6 +95,10 @@ static void on_digest(struct gateway_peer *peer, str payload)
     }
     if (peer->digests && d.sequence > peer->last_sequence + 1)
         peer->lost_digests += d.sequence - peer->last_sequence - 1;
+    if (d.disk_failing != peer->disk_failing)
+        log_event(d.disk_failing ? LOG_WARN : LOG_INFO, "gateway.disk", "gateway=%s failing=%s",
+                  peer->name, d.disk_failing ? "true" : "false");
+    peer->disk_failing = d.disk_failing;
     peer->run = d.run;
     peer->last_sequence = d.sequence;
     peer->digests++;

@@ -21,6 +21,7 @@ struct gateway_peer {
     char reason[256];             /* why */
     int64_t pid, port;
     uint64_t digests, run, last_sequence, lost_digests;
+    bool disk_failing; /* it cannot write its records */
 };
 
 struct gateways {

@@ -352,6 +352,27 @@ static const struct flow_step hold_steps[] = {
 static const struct flow_type hold = {
     .name = "hold", .steps = hold_steps, .step_count = 4, .cancel_step = "undo"};
 
+/* The date is put back by a day: an hour's sleep stays an hour's. */
+static void test_timers_when_the_date_is_put_back(void)
+{
+    struct script s = {0};
+    struct flow_started f;
+
+    open_fresh();
+    f = start("hold", "");
+    AUTO(flow_engine_freep) struct flow_engine *en = engine_for(&hold, &s);
+    CHECK_INT(wake_after_running(en), T0 + 3600 * NS_PER_S);
+    time_test_step_wall(-86400 * NS_PER_S);
+    NEED_OK(flow_clock_stepped(m, -86400 * NS_PER_S, &e), &e);
+    CHECK_INT(wake_after_running(en), T0 + (3600 - 86400) * NS_PER_S);
+    time_test_advance(3600 * NS_PER_S);
+    wake_after_running(en);
+    CHECK_INT(s.calls[0], 2);
+    CHECK_SHOW(f.id, "state", "sleeping");
+    flow_engine_free(TAKE(en));
+    close_and_drop();
+}
+
 static void test_timers_survive_restart(void)
 {
     struct script s = {0};
@@ -901,8 +922,9 @@ static void test_runner(void)
 
 RUN_TESTS(T(test_straight_through), T(test_retry_then_done), T(test_attempts_run_out),
           T(test_fatal_error_and_bad_end), T(test_dedup), T(test_start_rolls_back),
-          T(test_timers_survive_restart), T(test_wait_times_out_and_early_event),
-          T(test_cancel_undoes), T(test_pause_and_resume), T(test_parent_and_child),
-          T(test_lost_lease_cannot_write), T(test_heartbeat_and_cancel_under_way),
-          T(test_poison_step_dies), T(test_unknown_step_and_type), T(test_long_loop),
-          T(test_bad_requests), T(test_worlds), T(test_runner))
+          T(test_timers_when_the_date_is_put_back), T(test_timers_survive_restart),
+          T(test_wait_times_out_and_early_event), T(test_cancel_undoes), T(test_pause_and_resume),
+          T(test_parent_and_child), T(test_lost_lease_cannot_write),
+          T(test_heartbeat_and_cancel_under_way), T(test_poison_step_dies),
+          T(test_unknown_step_and_type), T(test_long_loop), T(test_bad_requests), T(test_worlds),
+          T(test_runner))

@@ -284,6 +284,25 @@ static void test_volume(void)
     world_close();
 }
 
-RUN_TESTS(T(test_drift_fires_once_and_joins), T(test_what_is_no_cause),
+/* A date that was a year ahead and is put right keeps nobody from a run until it comes again. */
+static void test_date_put_back(void)
+{
+    struct json *project;
+
+    world_open(true);
+    project = apply(PROJECT(DRIFT_RULE, ""));
+    time_test_step_wall(365 * 24 * HOUR_NS);
+    CHECK(ask_by(project, "manual", false, "because").started);
+    end_flows();
+    CHECK(!ask_by(project, "manual", false, "because").started); /* the cooldown */
+    time_test_step_wall(-365 * 24 * HOUR_NS);
+    CHECK(ask_by(project, "manual", false, "because").started);
+    end_flows();
+    time_test_step_wall(-2 * HOUR_NS); /* a little: the cooldown holds */
+    CHECK(!ask_by(project, "manual", false, "because").started);
+    world_close();
+}
+
+RUN_TESTS(T(test_date_put_back), T(test_drift_fires_once_and_joins), T(test_what_is_no_cause),
           T(test_cooldown_and_override), T(test_budget), T(test_regulated), T(test_schema_change),
           T(test_schedule_across_restart), T(test_volume))

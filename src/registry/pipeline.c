@@ -73,16 +73,16 @@ static NODISCARD int document_begin(const struct json *model, const struct pipel
     return 0;
 }
 
-int pipeline_make(const struct json *model, const struct pipeline_source *source, struct arena *a,
-                  struct json **ret_document, struct err *e)
+int pipeline_complete(const struct json *document, const struct pipeline_source *source,
+                      struct arena *a, struct json **ret, struct err *e)
 {
+    static const struct pipeline_options open = {.may_be_open = true};
     AUTO(table_done) struct table t = {0};
     struct pipeline_values *values;
-    struct json *document;
+    struct pipeline *ignored;
 
-    ASSERT(pipeline_declared(model));
-    TRY(document_begin(model, source, a, &document, e));
-    *ret_document = document;
+    TRY(pipeline_read(document, &open, a, &ignored, e));
+    *ret = json_copy(a, document);
     if (!pipeline_is_open(document))
         return 0;
     if (!source->path)
@@ -91,9 +91,19 @@ int pipeline_make(const struct json *model, const struct pipeline_source *source
                     "give the model a dataset, or the parameters");
     TRY(rows_read(document, source, NULL, 0, &t, e));
     TRY(rows_values(document, &t, &values, e));
-    TRY(pipeline_fit(document, values, t.row_count, a, ret_document, e));
-    *ret_document = json_copy(a, *ret_document); /* its texts may be those of the table */
+    TRY(pipeline_fit(document, values, t.row_count, a, ret, e));
+    *ret = json_copy(a, *ret); /* its texts may be those of the table */
     return 0;
+}
+
+int pipeline_make(const struct json *model, const struct pipeline_source *source, struct arena *a,
+                  struct json **ret_document, struct err *e)
+{
+    struct json *document;
+
+    ASSERT(pipeline_declared(model));
+    TRY(document_begin(model, source, a, &document, e));
+    return pipeline_complete(document, source, a, ret_document, e);
 }
 
 /* --- Registration ------------------------------------------------------------------------------

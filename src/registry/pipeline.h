@@ -28,6 +28,10 @@ const struct json *pipeline_declared(const struct json *model);
 NODISCARD int pipeline_make(const struct json *model, const struct pipeline_source *source,
                             struct arena *a, struct json **ret_document, struct err *e);
 
+/* The document with what is open in it computed from the table; itself when nothing is. */
+NODISCARD int pipeline_complete(const struct json *document, const struct pipeline_source *source,
+                                struct arena *a, struct json **ret, struct err *e);
+
 /* Runs the document over the whole table and writes what comes out, row by row, as `to` (CSV,
  * Parquet or JSON lines by its ending); the columns `keep` of the table stand behind, unchanged.
  * Numbers are written so that they read back exactly. OUT_OF_RANGE: a row that its steps refuse;

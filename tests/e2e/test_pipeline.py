@@ -4,6 +4,7 @@ and whose others are declared in weir.yaml answers as it did in Python; by field
 a retraining, and over a file."""
 import json
 
+import models
 import numpy as np
 import pandas as pd
 import pytest
@@ -299,3 +300,41 @@ def test_a_trainer_gets_what_the_model_will_get(weir_project):
     said = [p["score"] for p in predict(project, fields(new))["predictions"]]
     np.testing.assert_allclose(said, want, atol=1e-5)
     assert ((np.array(said) > 0.5) == new.churned).mean() > 0.9
+
+
+def test_a_file_gets_the_numbers_that_the_model_gets(weir_project):
+    """The model gives back what it takes, so that its inputs can be seen: the same bits as of the file."""
+    past, new = table(500, seed=8), table(200, seed=9)
+    yaml = YAML.replace("task: classification", "task: regression")
+    yaml = yaml.replace('    classes: ["0", "1"]\n    positive: "1"\n', "")
+    identity = models.named_columns(7)
+    project = weir_project(yaml, {"data/past.csv": past.to_csv(index=False), "m.onnx": identity,
+                                  "new.csv": new.to_csv(index=False)}, start=False)
+    project.start(gateway_path="/healthz")
+    project.run("register", "m", "m.onnx")
+    project.wait(lambda: requests.get(f"http://{project.gateway}/readyz", timeout=5).ok, 20, "ready")
+    project.run("transform", "m", "new.csv", "ready.parquet", "--keep", "churned")
+    ready = pd.read_parquet(project.folder / "ready.parquet")
+    assert list(ready.columns[-2:]) == ["created_weekday", "churned"]
+    np.testing.assert_array_equal(ready.churned, new.churned)
+    answer = infer(project, new)
+    served = np.column_stack([output(answer, f"y{i}").ravel() for i in range(7)])
+    np.testing.assert_array_equal(ready.drop(columns="churned").to_numpy(), served)
+    assert "is there already" in project.run("transform", "m", "new.csv", "ready.parquet", status=1).stderr
+
+
+def test_a_request_in_steady_state_allocates_nothing(served, alloc_count, weir_binary):
+    project, _, _ = served(env=alloc_count.env)
+    pid = project.pid_of("gateway")
+    rows = fields(table(40, seed=10))
+    with requests.Session() as session:
+        def ask(times):
+            for i in range(times):
+                body = {"rows": rows[:1 + i % 40]}
+                answer = session.post(f"http://{project.gateway}/v1/predict/e", json=body)
+                assert answer.ok, answer.text
+        ask(200)
+        before = alloc_count.of(pid)
+        ask(400)
+        own = alloc_count.own_since(before, pid, "weir-loop")
+    assert own == 0, alloc_count.last_place(pid, "weir-loop", weir_binary)

@@ -40,6 +40,15 @@ def identity(width=2, element=TensorProto.FLOAT):
                       [value("x", element, "batch", width)], [value("y", element, "batch", width)])
 
 
+def named_columns(width):
+    """x DOUBLE [batch, width] -> y0, y1, … [batch, 1], its columns as they are."""
+    split = numpy_helper.from_array(np.ones(width, dtype=np.int64), "split")
+    names = [f"y{i}" for i in range(width)]
+    return onnx_bytes([helper.make_node("Split", ["x", "split"], names, axis=1)],
+                      [value("x", TensorProto.DOUBLE, "batch", width)],
+                      [value(name, TensorProto.DOUBLE, "batch", 1) for name in names], [split])
+
+
 def linear(weights, bias=0.0):
     """x [batch, n] -> score [batch, 1] = x . weights + bias."""
     column = np.asarray(weights, dtype=np.float32).reshape(-1, 1)

@@ -61,6 +61,26 @@ static NODISCARD int read_compute(const struct json *part, struct plan_compute *
     return 0;
 }
 
+/* Absent in parts of older programs. */
+static NODISCARD int read_queue(const struct json *part, struct plan_queue *q, struct err *e)
+{
+    const struct json *o = json_get(part, S("queue"));
+    int64_t limit = json_int_or(json_get(o, S("limit")), 0);
+    int64_t limit_min = json_int_or(json_get(o, S("limit_min")), PLAN_LIMIT_MIN_DEFAULT);
+    int64_t priority = json_int_or(json_get(o, S("priority")), PLAN_PRIORITY_DEFAULT);
+
+    if (limit < 0 || limit > PLAN_INFLIGHT_MAX || limit_min < 1 || limit_min > PLAN_INFLIGHT_MAX)
+        return FAIL(e, OUT_OF_RANGE,
+                    "queue has the limit %lld and limit_min %lld, expected 1 to %d; no limit, or "
+                    "0, is one that is learned",
+                    (long long)limit, (long long)limit_min, PLAN_INFLIGHT_MAX);
+    if (priority < 1 || priority > PLAN_PRIORITIES)
+        return FAIL(e, OUT_OF_RANGE, "queue.priority is %lld, expected 1 to %d",
+                    (long long)priority, PLAN_PRIORITIES);
+    *q = (struct plan_queue){(uint32_t)limit, (uint32_t)limit_min, (uint8_t)priority};
+    return 0;
+}
+
 static NODISCARD int read_limits(const struct json *part, struct plan_endpoint *ep, struct err *e)
 {
     int64_t timeout_ns, body, rows, inflight;
@@ -68,12 +88,13 @@ static NODISCARD int read_limits(const struct json *part, struct plan_endpoint *
     TRY(need_positive(part, S("timeout_ns"), PLAN_TIMEOUT_NS_MAX, &timeout_ns, e));
     TRY(need_positive(part, S("body_bytes_max"), INT64_C(1) << 32, &body, e));
     TRY(need_positive(part, S("rows_max"), 65536, &rows, e));
-    TRY(need_positive(part, S("inflight_max"), 1 << 20, &inflight, e));
+    TRY(need_positive(part, S("inflight_max"), PLAN_INFLIGHT_MAX, &inflight, e));
     ep->timeout_ns = (uint64_t)timeout_ns;
     ep->body_bytes_max = (uint64_t)body;
     ep->rows_max = (uint32_t)rows;
     ep->inflight_max = (uint32_t)inflight;
     ep->durable_log = json_bool_or(json_get(part, S("durable_log")), false);
+    TRY(read_queue(part, &ep->queue, e));
     return read_compute(part, &ep->compute, e);
 }
 

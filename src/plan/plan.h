@@ -74,6 +74,17 @@ struct plan_compute {
 };
 #define PLAN_THREADS_MAX 64
 
+/* How much of an endpoint may be under way, and who goes first. */
+#define PLAN_INFLIGHT_MAX (1 << 20)
+#define PLAN_PRIORITIES 3 /* 1 is the highest */
+#define PLAN_PRIORITY_DEFAULT 2
+#define PLAN_LIMIT_MIN_DEFAULT 16
+struct plan_queue {
+    uint32_t limit;     /* requests in its crew; 0 = learned from their times, */
+    uint32_t limit_min; /* but no fewer than this */
+    uint8_t priority;   /* of a request that does not say */
+};
+
 struct plan_endpoint {
     str name;
     str hash; /* of this part */
@@ -82,6 +93,7 @@ struct plan_endpoint {
     uint64_t body_bytes_max;
     uint32_t rows_max;     /* per request */
     uint32_t inflight_max; /* requests of this endpoint in one loop turn, or in its crew */
+    struct plan_queue queue;
     struct plan_compute compute;
     bool durable_log;
     str sticky_field; /* metadata field or parameter that holds the key; empty: header only */

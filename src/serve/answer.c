@@ -55,6 +55,12 @@ static bool says_retry(int status)
     return status == 503 || status == 429;
 }
 
+/* In whole seconds, as the header has it, and never "at once". */
+static unsigned retry_s(const struct answer *a)
+{
+    return MAX((a->retry_ms + 999) / 1000, 1u);
+}
+
 static void respond_http1(struct conn *c, const struct answer *a, str coded)
 {
     char extra[HTTP1_DATE_LINE_BYTES + 192 + MORE_HEAD_MAX];
@@ -72,7 +78,7 @@ static void respond_http1(struct conn *c, const struct answer *a, str coded)
     if (a->more_head.n)
         n = add(extra, n, a->more_head);
     else if (says_retry(a->status))
-        n = add(extra, n, S("Retry-After: 1\r\n"));
+        n += (size_t)snprintf(extra + n, sizeof(extra) - n, "Retry-After: %u\r\n", retry_s(a));
     if (coded.n) {
         n = add(extra, n, S("Content-Encoding: "));
         n = add(extra, n, coded);
@@ -102,7 +108,7 @@ static size_t add_lines(struct serve_loop *l, str lines, struct http1_header *fi
 static void respond_http2(struct conn *c, const struct answer *a, str coded)
 {
     struct http1_header fields[ANSWER_FIELDS];
-    char number[24];
+    char number[24], retry[12];
     size_t n = 0;
 
     fields[n++] = (struct http1_header){S("content-type"), str_of(a->content_type)};
@@ -117,8 +123,11 @@ static void respond_http2(struct conn *c, const struct answer *a, str coded)
     }
     if (a->more_head.n)
         n = add_lines(c->l, a->more_head, fields, n);
-    else if (says_retry(a->status))
-        fields[n++] = (struct http1_header){S("retry-after"), S("1")};
+    else if (says_retry(a->status)) {
+        int digits = snprintf(retry, sizeof(retry), "%u", retry_s(a));
+
+        fields[n++] = (struct http1_header){S("retry-after"), {retry, (size_t)digits}};
+    }
     if (coded.n)
         fields[n++] = (struct http1_header){S("content-encoding"), coded};
     http2_respond(a->stream, a->status, fields, n, a->body);
@@ -150,6 +159,7 @@ void conn_answer(struct conn *c, int status, const char *content_type, str body)
                        .request_id = http1_known(&c->req->fields, HTTP1_F_X_REQUEST_ID),
                        .keep_alive = c->req->keep_alive,
                        .more_head = c->more_head,
+                       .retry_ms = c->retry_ms,
                        .coding = answer_coding(c),
                        .body = body};
 
@@ -158,6 +168,7 @@ void conn_answer(struct conn *c, int status, const char *content_type, str body)
     if (c->req->method == HTTP1_M_HEAD)
         a.coding = CODING_IDENTITY;
     c->more_head = STR_NULL;
+    c->retry_ms = 0;
     if (c->pending && !a.stream) { /* earlier requests first; their answers use the scratch too */
         buf_init(&copy, OUT_MAX_BYTES);
         buf_add_str(&copy, body);

@@ -28,6 +28,8 @@
 #include "base/time.h"
 
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -39,7 +41,6 @@
 #define SWEEP_NS (NS_PER_S / 4)
 #define LINGER_NS NS_PER_S
 #define TURN_BYTES ((size_t)64 << 20) /* a turn that has parsed so much takes no more requests */
-#define EARLY_NS NS_PER_MS            /* refusals do not wait for runs longer than this */
 
 /* --- Opening and closing ---------------------------------------------------------------------- */
 
@@ -234,6 +235,20 @@ static bool not_tls(struct conn *c)
     return false;
 }
 
+/* When the last of what was just read had reached this machine: now, as long as turns are short;
+ * else what the kernel noted, to some milliseconds. It is asked only then, for it takes a system
+ * call. */
+static int64_t came_ns(const struct conn *c)
+{
+    struct tcp_info info;
+    socklen_t n = sizeof(info);
+
+    if (LIKELY(c->l->turn_ns < CONN_BEHIND_NS) ||
+        getsockopt(c->watch.fd, IPPROTO_TCP, TCP_INFO, &info, &n))
+        return c->l->now_ns;
+    return c->l->now_ns - (int64_t)info.tcpi_last_data_recv * NS_PER_MS;
+}
+
 /* Reads once. False when the connection is broken. */
 static bool conn_read(struct conn *c)
 {
@@ -251,6 +266,7 @@ static bool conn_read(struct conn *c)
     if (n < 0)
         return errno == EAGAIN || not_tls(c);
     c->ended = n == 0;
+    c->came_ns = came_ns(c);
     c->in.n += (size_t)n;
     counter_add(&c->l->counters.bytes_in, (uint64_t)n);
     if (!c->ended && ((size_t)n == n_max || c->half_closed)) /* more, and no new edge for it */
@@ -399,6 +415,9 @@ static void conn_event(struct loop *loop, struct loop_fd *w, uint32_t events)
     if (!c->greeted && c->in.n && !greet(c) && !c->ended)
         return;
     conn_parse(c);
+    if (!c->pending) /* who was refused need not wait until the others have been read and computed
+                      */
+        (void)!conn_send(c); /* a broken connection is met again when it is settled */
     if (c->ended && !c->paused && !c->unread && !c->away)
         c->closing = true; /* a half-closed peer still gets its answers */
 }
@@ -525,27 +544,16 @@ RUNS_ON(on_loop) static void conn_settle(struct conn *c)
     list_append(c->l, c);
 }
 
-/* Who was refused need not wait until the others have been computed. */
-RUNS_ON(on_loop) static void send_early(struct serve_loop *l)
-{
-    if (l->gathered_ns < EARLY_NS)
-        return;
-    for (struct conn *c = l->touched; c; c = c->touched_next)
-        if (!c->pending && c->sent < c->out.n)
-            (void)!conn_send(c); /* a broken connection is met again when it is settled */
-}
-
 void conns_turn_end(struct loop *loop, struct loop_hook *h)
 {
     struct serve_loop *l = CONTAINER_OF(h, struct serve_loop, turn_end);
     struct conn *c = l->touched;
 
     ROLE_ASSERT(on_loop);
-    (void)loop;
+    l->turn_ns = 0;
     if (!c)
         return;
     counter_add(&l->counters.turns, 1);
-    send_early(l);
     turn_flush(l);
     l->touched = NULL;
     while (c) {
@@ -556,6 +564,7 @@ void conns_turn_end(struct loop *loop, struct loop_hook *h)
         c = next;
     }
     arena_reset(&l->turn);
+    l->turn_ns = time_mono_ns() - loop_now_ns(loop);
 }
 
 void conns_release_held(struct serve_loop *l)

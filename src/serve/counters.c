@@ -24,6 +24,12 @@ static const char *const end_labels[END_COUNT] = {
 #undef REQUEST_END
 };
 
+static const char *const shed_labels[SHED_COUNT] = {
+#define SHED(name, label, help) label,
+#include "serve/sheds.def"
+#undef SHED
+};
+
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct counter_series *series[COUNTERS_SERIES_MAX];
 static uint32_t series_count; /* written under the lock, read with acquire */
@@ -219,6 +225,16 @@ void counters_write_metrics(struct buf *to)
             write_labels(to, series[i]);
             buf_printf(to, ",result=\"%s\"} %llu\n", end_labels[end],
                        (unsigned long long)c.ends[end]);
+        }
+    }
+    write_head(to, "weir_shed_total", "counter", "Requests refused as overload (503), by reason.");
+    for (uint32_t i = 0; i < n; i++) {
+        counters_sum(series[i], &c);
+        for (uint32_t why = 0; why < SHED_COUNT; why++) {
+            buf_add_str(to, S("weir_shed_total"));
+            write_labels(to, series[i]);
+            buf_printf(to, ",reason=\"%s\"} %llu\n", shed_labels[why],
+                       (unsigned long long)c.sheds[why]);
         }
     }
     write_head(to, "weir_rows_total", "counter", "Rows scored.");

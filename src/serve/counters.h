@@ -22,6 +22,14 @@ enum request_end {
     END_COUNT
 };
 
+/* Why one was shed. */
+enum shed_reason {
+#define SHED(name, label, help) SHED_##name,
+#include "serve/sheds.def"
+#undef SHED
+    SHED_COUNT
+};
+
 /* Where the time of a request went. */
 enum request_part {
     PART_TOTAL,   /* from its arrival in this process to its answer */
@@ -32,6 +40,7 @@ enum request_part {
 
 struct counters {
     _Alignas(64) uint64_t ends[END_COUNT];
+    uint64_t sheds[SHED_COUNT];
     uint64_t rows;
     struct {
         uint64_t us_sum;

@@ -10,14 +10,17 @@
 
 #include "base/mem.h"
 
+#include <stdio.h>
+
 #define VERSIONS_MAX PLAN_VERSIONS_MAX
 
 #define OIP "inference.GRPCInferenceService"
 #define HEALTH "grpc.health.v1.Health"
 
-typedef void (*grpc_fn)(struct conn *c, str message);
+/* Of a call of one model, *m is what the message names; else it is empty. */
+typedef void (*grpc_fn)(struct conn *c, const struct route_match *m, str message);
 #define GRPC(service, method, permission, of_model, handler, help) \
-    static void handler(struct conn *c, str message);
+    static void handler(struct conn *c, const struct route_match *m, str message);
 #include "serve/grpc.def"
 #undef GRPC
 
@@ -53,21 +56,30 @@ static void finish(struct http2_stream *st, str message)
     http2_stream_release(st);
 }
 
-static void finish_error(struct http2_stream *st, const struct err *e)
+static void finish_error(struct http2_stream *st, const struct err *e, uint32_t retry_ms)
 {
-    struct http1_header fields[1 + GRPC_TRAILERS_MAX];
-    char text[GRPC_TEXT_BYTES];
+    struct http1_header fields[2 + GRPC_TRAILERS_MAX];
+    char text[GRPC_TEXT_BYTES], pushback[12];
     size_t n = head_fields(fields);
 
     n += grpc_trailers(e, text, fields + n);
+    if (retry_ms) {
+        int digits = snprintf(pushback, sizeof(pushback), "%u", retry_ms);
+
+        fields[n++] =
+            (struct http1_header){S("grpc-retry-pushback-ms"), {pushback, (size_t)digits}};
+    }
     http2_respond_only(st, 200, fields, n);
     http2_stream_release(st);
 }
 
 void grpc_answer_error(struct conn *c, const struct err *e)
 {
+    uint32_t retry_ms = c->retry_ms;
+
+    c->retry_ms = 0;
     observe_answer(c, code_http_status(e->code), e->code, 0);
-    finish_error(TAKE(c->stream), e);
+    finish_error(TAKE(c->stream), e, retry_ms);
 }
 
 void grpc_refuse(struct http2_stream *st)
@@ -75,7 +87,7 @@ void grpc_refuse(struct http2_stream *st)
     struct err e = {.code = grpc_code_of_http(http1_refusal_status(st->refusal))};
 
     (void)!str_to_z(http1_refusal_reason(st->refusal), e.msg, sizeof(e.msg));
-    finish_error(st, &e);
+    finish_error(st, &e, 0);
 }
 
 /* The message of an answer is what is appended to the buffer in between. */
@@ -126,38 +138,57 @@ static void respond(struct exchange *x, int rc, const struct err *e, str body)
     if (!x->conn)
         return;
     if (rc)
-        finish_error(TAKE(x->stream), e);
+        finish_error(TAKE(x->stream), e, 0);
     else
         finish(TAKE(x->stream), body);
 }
 
-int grpc_infer(struct conn *c, const struct exchange_form *form, void *owner, str message,
-               struct err *e)
+int grpc_model(struct conn *c, str message, struct route_match *ret, struct err *e)
 {
-    const struct oip_form how = {
-        .exchange = form, .owner = owner, .read = read_infer, .timeout_ns = c->call->timeout_ns};
-    struct served_version *named = NULL;
-    struct served_endpoint *ep;
     struct infer_pb_model m;
 
     TRY(infer_pb_model_read(message, &m, e));
-    TRY(endpoint_find(c, m.name, &ep, e));
-    if (m.version.n && !(named = served_version_find(ep, m.version)))
-        return FAIL(e, NOT_FOUND, "Request for unknown model: '" STR_F "' has no version " STR_F,
-                    STR_A(m.name), STR_A(str_take(m.version, 32)));
-    if (!oip_exchange(c, ep, named, &how, message, e))
-        return 0;
-    exchange_count_refused(c, ep, e);
-    return (int)e->code;
+    *ret = (struct route_match){m.name, m.version, endpoint_named(c, m.name)};
+    return 0;
 }
 
-static void model_infer(struct conn *c, str message)
+/* The endpoint of the match, and the version if one is named. */
+RUNS_ON(on_loop)
+static NODISCARD int find_model(struct conn *c, const struct route_match *m,
+                                struct served_version **ret_v, struct err *e)
+{
+    *ret_v = NULL;
+    TRY(endpoint_check(c, m->model, m->ep, e));
+    if (m->version.n && !(*ret_v = served_version_find(m->ep, m->version)))
+        return FAIL(e, NOT_FOUND, "Request for unknown model: '" STR_F "' has no version " STR_F,
+                    STR_A(m->model), STR_A(str_take(m->version, 32)));
+    return 0;
+}
+
+int grpc_infer(struct conn *c, const struct exchange_form *form, void *owner,
+               const struct route_match *m, str message, struct err *e)
+{
+    const struct oip_form how = {
+        .exchange = form, .owner = owner, .read = read_infer, .timeout_ns = c->call->timeout_ns};
+    struct served_version *named;
+    int rc;
+
+    TRY(find_model(c, m, &named, e));
+    rc = named ? 0 : admission_early(c, m->ep, how.timeout_ns, e);
+    if (!rc)
+        rc = oip_exchange(c, m->ep, named, &how, message, e);
+    if (rc)
+        exchange_count_refused(c, m->ep, e);
+    return rc;
+}
+
+static void model_infer(struct conn *c, const struct route_match *m, str message)
 {
     ROLE_ASSERT(on_loop);
     static const struct exchange_form form = {"grpc", respond, write_infer};
     struct err e;
 
-    if (grpc_infer(c, &form, NULL, message, &e))
+    if (grpc_infer(c, &form, NULL, m, message, &e))
         grpc_answer_error(c, &e);
 }
 
@@ -179,32 +210,32 @@ RUNS_ON(on_loop) static void answer_flag(struct conn *c, bool yes)
     end(c, began);
 }
 
-static void server_live(struct conn *c, str message)
+static void server_live(struct conn *c, const struct route_match *m, str message)
 {
     ROLE_ASSERT(on_loop);
-    (void)message;
+    (void)m, (void)message;
     answer_flag(c, true);
 }
 
-static void server_ready(struct conn *c, str message)
+static void server_ready(struct conn *c, const struct route_match *m, str message)
 {
     ROLE_ASSERT(on_loop);
-    (void)message;
+    (void)m, (void)message;
     answer_flag(c, is_ready(c));
 }
 
-static void server_metadata(struct conn *c, str message)
+static void server_metadata(struct conn *c, const struct route_match *m, str message)
 {
     ROLE_ASSERT(on_loop);
     size_t began;
 
-    (void)message;
+    (void)m, (void)message;
     infer_pb_server_write(begin(c, &began), gateway_config(c->l->gw)->server_name, S(WEIR_VERSION),
                           oip_extensions, oip_extension_count);
     end(c, began);
 }
 
-static void health_check(struct conn *c, str message)
+static void health_check(struct conn *c, const struct route_match *m, str message)
 {
     ROLE_ASSERT(on_loop);
     bool ready = is_ready(c);
@@ -212,6 +243,7 @@ static void health_check(struct conn *c, str message)
     str service;
     struct err e;
 
+    (void)m;
     if (!infer_pb_health_read(message, &service, &e) && service.n && !str_eqz(service, OIP) &&
         !(c->l->plan && served_plan_find(c->l->plan, service)))
         (void)FAIL(&e, NOT_FOUND, "service '" STR_F "' is unknown", STR_A(str_take(service, 128)));
@@ -229,49 +261,38 @@ static void health_check(struct conn *c, str message)
 /* --- Models -------------------------------------------------------------------------------------
  */
 
-/* The endpoint that the message names, and the version if it names one; else answered, and NULL. */
+/* The endpoint of the match, and the version if one is named; else answered, and NULL. */
 RUNS_ON(on_loop)
-static struct served_endpoint *named(struct conn *c, str message, struct served_version **ret_v)
+static struct served_endpoint *named(struct conn *c, const struct route_match *m,
+                                     struct served_version **ret_v)
 {
-    struct served_endpoint *ep;
-    struct infer_pb_model m;
     struct err e;
-    int rc = infer_pb_model_read(message, &m, &e);
 
-    *ret_v = NULL;
-    if (!rc)
-        rc = endpoint_find(c, m.name, &ep, &e);
-    if (!rc && m.version.n && !(*ret_v = served_version_find(ep, m.version)))
-        rc = FAIL(&e, NOT_FOUND, "Request for unknown model: '" STR_F "' has no version " STR_F,
-                  STR_A(m.name), STR_A(str_take(m.version, 32)));
-    if (!rc)
-        return ep;
+    if (!find_model(c, m, ret_v, &e))
+        return m->ep;
     grpc_answer_error(c, &e);
     return NULL;
 }
 
-static void model_ready(struct conn *c, str message)
-{
-    ROLE_ASSERT(on_loop);
-    struct infer_pb_model m;
-    struct served_endpoint *ep = NULL;
-    struct err e;
-
-    if (infer_pb_model_read(message, &m, &e))
-        grpc_answer_error(c, &e);
-    else
-        answer_flag(c, !endpoint_find(c, m.name, &ep, &e) &&
-                           (!m.version.n || served_version_find(ep, m.version)));
-}
-
-static void model_metadata(struct conn *c, str message)
+static void model_ready(struct conn *c, const struct route_match *m, str message)
 {
     ROLE_ASSERT(on_loop);
     struct served_version *v;
-    struct served_endpoint *ep = named(c, message, &v);
+    struct err e;
+
+    (void)m, (void)message;
+    answer_flag(c, !find_model(c, m, &v, &e));
+}
+
+static void model_metadata(struct conn *c, const struct route_match *m, str message)
+{
+    ROLE_ASSERT(on_loop);
+    struct served_version *v;
+    struct served_endpoint *ep = named(c, m, &v);
     str versions[VERSIONS_MAX];
     size_t began;
 
+    (void)message;
     if (!ep)
         return;
     for (size_t i = 0; i < ep->version_count; i++)
@@ -281,13 +302,14 @@ static void model_metadata(struct conn *c, str message)
     end(c, began);
 }
 
-static void call_model_config(struct conn *c, str message)
+static void call_model_config(struct conn *c, const struct route_match *m, str message)
 {
     ROLE_ASSERT(on_loop);
     struct served_version *v;
-    struct served_endpoint *ep = named(c, message, &v);
+    struct served_endpoint *ep = named(c, m, &v);
     size_t began;
 
+    (void)message;
     if (!ep)
         return;
     infer_pb_config_write(begin(c, &began), ep->plan.name, ep->champion->plan->platform, S("weir"),
@@ -313,22 +335,17 @@ static void write_statistics(struct buf *to, const struct served_endpoint *ep,
     infer_pb_statistics_write(to, &s);
 }
 
-static void model_statistics(struct conn *c, str message)
+static void model_statistics(struct conn *c, const struct route_match *m, str message)
 {
     ROLE_ASSERT(on_loop);
     const struct served_plan *plan = c->l->plan;
-    struct infer_pb_model m = {0};
     struct served_endpoint *ep = NULL;
     struct served_version *only = NULL;
     struct buf *to;
     size_t began;
-    struct err e;
 
-    if (infer_pb_model_read(message, &m, &e)) {
-        grpc_answer_error(c, &e);
-        return;
-    }
-    if (m.name.n && !(ep = named(c, message, &only)))
+    (void)m, (void)message;
+    if (m->model.n && !(ep = named(c, m, &only)))
         return;
     to = begin(c, &began);
     for (size_t i = 0; plan && i < plan->endpoint_count; i++)
@@ -341,7 +358,7 @@ static void model_statistics(struct conn *c, str message)
 /* --- The repository -----------------------------------------------------------------------------
  */
 
-static void call_repository_index(struct conn *c, str message)
+static void call_repository_index(struct conn *c, const struct route_match *m, str message)
 {
     ROLE_ASSERT(on_loop);
     const struct served_plan *plan = c->l->plan;
@@ -350,6 +367,7 @@ static void call_repository_index(struct conn *c, str message)
     size_t began;
     struct err e;
 
+    (void)m;
     if (infer_pb_index_read(message, &r, &e)) {
         grpc_answer_error(c, &e);
         return;
@@ -368,7 +386,7 @@ static void call_repository_index(struct conn *c, str message)
 }
 
 /* What is served is what the project says. Loading what is served already is done at once. */
-static void call_repository_load(struct conn *c, str message)
+static void call_repository_load(struct conn *c, const struct route_match *m, str message)
 {
     ROLE_ASSERT(on_loop);
     struct infer_pb_repository r;
@@ -376,6 +394,7 @@ static void call_repository_load(struct conn *c, str message)
     struct err e;
     int rc = infer_pb_load_read(message, &r, &e);
 
+    (void)m;
     if (!rc)
         rc = repository_check_load(c, r.model, r.config.n || r.has_files, &e);
     if (rc) {
@@ -386,12 +405,13 @@ static void call_repository_load(struct conn *c, str message)
     end(c, began);
 }
 
-static void call_repository_unload(struct conn *c, str message)
+static void call_repository_unload(struct conn *c, const struct route_match *m, str message)
 {
     ROLE_ASSERT(on_loop);
     struct infer_pb_repository r;
     struct err e;
 
+    (void)m;
     if (!infer_pb_load_read(message, &r, &e))
         (void)!repository_refuse_unload(r.model, &e);
     grpc_answer_error(c, &e);
@@ -400,22 +420,22 @@ static void call_repository_unload(struct conn *c, str message)
 /* --- Shared memory ------------------------------------------------------------------------------
  */
 
-static void no_regions(struct conn *c, str message)
+static void no_regions(struct conn *c, const struct route_match *m, str message)
 {
     ROLE_ASSERT(on_loop);
     size_t began;
 
-    (void)message;
+    (void)m, (void)message;
     (void)begin(c, &began);
     end(c, began);
 }
 
-static void refuse_region(struct conn *c, str message)
+static void refuse_region(struct conn *c, const struct route_match *m, str message)
 {
     ROLE_ASSERT(on_loop);
     struct err e;
 
-    (void)message;
+    (void)m, (void)message;
     (void)!shared_memory_refuse(&e);
     grpc_answer_error(c, &e);
 }
@@ -451,11 +471,12 @@ int grpc_unfold(struct conn *c, const struct grpc_message *m, str *ret_message, 
     return 0;
 }
 
-int grpc_admit(struct conn *c, enum permission permission, str endpoint, struct err *e)
+int grpc_admit(struct conn *c, enum permission permission, const struct route_match *m,
+               struct err *e)
 {
     struct guard_verdict v;
 
-    if (LIKELY(guard_asked(c, permission, endpoint, &v)))
+    if (LIKELY(guard_asked(c, permission, m->model, m->ep, &v)))
         return 0;
     guard_error(&v, e);
     return (int)e->code;
@@ -463,7 +484,7 @@ int grpc_admit(struct conn *c, enum permission permission, str endpoint, struct 
 
 RUNS_ON(on_loop) static NODISCARD int route(struct conn *c, str body, struct err *e)
 {
-    struct infer_pb_model m = {0};
+    struct route_match m = {0};
     str message = STR_NULL;
 
     for (size_t i = 0; i < ARRAY_LEN(calls); i++)
@@ -471,12 +492,12 @@ RUNS_ON(on_loop) static NODISCARD int route(struct conn *c, str body, struct err
             str_eq(calls[i].service, c->call->service)) {
             TRY(only_message(c, body, &message, e));
             if (calls[i].of_model)
-                TRY(infer_pb_model_read(message, &m, e));
-            TRY(grpc_admit(c, calls[i].permission, m.name, e));
-            calls[i].fn(c, message);
+                TRY(grpc_model(c, message, &m, e));
+            TRY(grpc_admit(c, calls[i].permission, &m, e));
+            calls[i].fn(c, &m, message);
             return 0;
         }
-    TRY(grpc_admit(c, PERMISSION_METADATA, STR_NULL, e));
+    TRY(grpc_admit(c, PERMISSION_METADATA, &m, e));
     return FAIL(e, UNIMPLEMENTED, "no such call: " STR_F, STR_A(str_take(c->req->path, 128)));
 }
 

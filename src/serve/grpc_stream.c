@@ -150,12 +150,12 @@ static void respond(struct exchange *x, int rc, const struct err *e, str body)
 /* --- Requests -----------------------------------------------------------------------------------
  */
 
-RUNS_ON(on_loop) static void infer(struct grpc_stream *gs, const struct grpc_message *m)
+RUNS_ON(on_loop) static void infer(struct grpc_stream *gs, const struct grpc_message *gm)
 {
     static const struct exchange_form form = {"grpc-stream", respond, write_message};
     struct conn *c = gs->conn;
     struct offload *before = c->away;
-    struct infer_pb_model model = {0};
+    struct route_match m = {0};
     str message;
     struct err e;
     int rc;
@@ -164,15 +164,16 @@ RUNS_ON(on_loop) static void infer(struct grpc_stream *gs, const struct grpc_mes
     c->stream = gs->st;
     c->call = &gs->call;
     c->noted = false;
-    rc = grpc_unfold(c, m, &message, &e);
+    rc = grpc_unfold(c, gm, &message, &e);
     if (!rc)
-        rc = infer_pb_model_read(message, &model, &e);
+        rc = grpc_model(c, message, &m, &e);
     if (!rc)
-        rc = grpc_admit(c, PERMISSION_INFER, model.name, &e);
+        rc = grpc_admit(c, PERMISSION_INFER, &m, &e);
     if (!rc)
-        rc = grpc_infer(c, &form, gs, message, &e);
+        rc = grpc_infer(c, &form, gs, &m, message, &e);
     if (rc)
         observe_answer(c, code_http_status(e.code), e.code, 0);
+    c->retry_ms = 0; /* a message has no place for it */
     c->stream = NULL;
     c->call = NULL;
     c->req = &c->own_req;

@@ -7,8 +7,7 @@
  * Nobody waits longer than the deadline: a timer of the loop answers 504 then, whatever the model
  * does, and asks the run to stop. The next request of the connection has to wait until the worker
  * has let go of its buffer; where it does not in STUCK_NS, the connection is closed. Who is refused
- * is refused before the queue: when the rows that wait in the crew would take until after the
- * deadline, or the endpoint has inflight_max requests away.
+ * is refused before the queue (admission.c).
  *
  * An offload holds a reference on the plan, so that neither endpoint nor model goes before it is
  * back; unloading is the watchdog's, never the loop's.
@@ -154,17 +153,6 @@ void offloads_abandon(struct conn *c)
 /* --- There --------------------------------------------------------------------------------------
  */
 
-static NODISCARD int admit(const struct serve_loop *l, const struct exchange *x, struct err *e)
-{
-    int64_t now_ns = MAX(l->now_ns, l->ran_ns);
-
-    if (__atomic_load_n(&x->ep->away, __ATOMIC_RELAXED) >= x->ep->plan.inflight_max)
-        return exchange_queue_full(x, e);
-    if (now_ns + crew_wait_ns(x->version->model->crew) > x->deadline_ns)
-        return exchange_overload(x, e);
-    return 0;
-}
-
 int offload_commit(struct serve_loop *l, struct exchange *x, uint32_t rows, str sticky_key,
                    struct err *e)
 {
@@ -172,17 +160,15 @@ int offload_commit(struct serve_loop *l, struct exchange *x, uint32_t rows, str 
 
     x->version = exchange_route(l, x, sticky_key);
     x->rows = rows;
-    TRY(admit(l, x, e));
+    TRY(admission_check(x, e));
     off->job.reply_to = &l->returns;
     off->job.arena = &off->arena;
     off->job.rows = x->ep->batched ? rows : 1;
     off->job.trace = x->tracked && x->tracked->has_trace ? &x->tracked->run : NULL;
     off->job.deadline_ns = x->deadline_ns;
+    off->job.priority = x->priority;
     if (!crew_submit(x->version->model->crew, &off->job))
-        return FAIL(e, UNAVAILABLE,
-                    "endpoint '" STR_F "' is overloaded: the queue of its model is "
-                    "full",
-                    STR_A(x->ep->plan.name));
+        return admission_queue_full(x, e);
     __atomic_add_fetch(&x->ep->away, 1, __ATOMIC_RELAXED);
     off->plan = served_plan_ref(l->plan);
     loop_timer_set(l->loop, &off->late, x->deadline_ns);
@@ -257,6 +243,8 @@ RUNS_ON(on_loop) static void answer(struct serve_loop *l, struct offload *off)
 
     if (!rc && j->ended_ns > x->deadline_ns)
         rc = exchange_too_late(x, &j->e);
+    if (j->expired)
+        x->shed = SHED_EXPIRED;
     meet_client(off);
     exchange_answer(l, x, rc, &j->e, j->inputs, rc ? NULL : j->outputs, &t);
 }

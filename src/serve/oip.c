@@ -64,7 +64,7 @@ static NODISCARD int read_infer(struct conn *c, struct served_endpoint *ep, stru
     return infer_request_read_raw(raw, &ep->schema, &inputs[0], request, e);
 }
 
-/* The key that keeps a caller on one version, and the deadline it asks for. */
+/* The key that keeps a caller on one version. */
 static str sticky_key(struct conn *c, const struct exchange *x, str parameters)
 {
     const struct plan_endpoint *plan = &x->ep->plan;
@@ -73,15 +73,6 @@ static str sticky_key(struct conn *c, const struct exchange *x, str parameters)
     if (!key.n && plan->sticky_field.n && infer_parameter_get(parameters, plan->sticky_field, &key))
         return plain_text(c->l, key);
     return key;
-}
-
-static void apply_timeout(struct exchange *x, str parameters)
-{
-    int64_t timeout_us;
-
-    if (infer_parameter_int(parameters, S("timeout"), &timeout_us) && timeout_us > 0 &&
-        timeout_us < (x->deadline_ns - x->arrival_ns) / NS_PER_US)
-        x->deadline_ns = x->arrival_ns + timeout_us * NS_PER_US;
 }
 
 int oip_exchange(struct conn *c, struct served_endpoint *ep, struct served_version *named,
@@ -112,12 +103,11 @@ int oip_exchange(struct conn *c, struct served_endpoint *ep, struct served_versi
         exchange_identify(c, x, request->id, STR_NULL);
         if (!request->id.p) /* the answer says what it was given */
             request->id = (str){x->id, x->id_bytes};
-        apply_timeout(x, request->parameters);
-        if (form->timeout_ns >= 0)
-            x->deadline_ns = MIN(x->deadline_ns, x->arrival_ns + form->timeout_ns);
+        rc = admission_read(c, x, request->parameters, form->timeout_ns, e);
+    }
+    if (!rc)
         rc = turn_commit(c->l, x, into, ep->batched ? (uint32_t)request->rows : 1,
                          sticky_key(c, x, request->parameters), e);
-    }
     if (rc)
         turn_drop(c->l, x);
     return rc;
@@ -131,7 +121,7 @@ static const struct oip_form rest_form = {
 struct served_endpoint *oip_find(struct conn *c, const struct route_match *m,
                                  struct served_version **ret_version)
 {
-    struct served_endpoint *ep = route_endpoint(c, m->model);
+    struct served_endpoint *ep = route_endpoint(c, m);
     struct err e;
 
     *ret_version = NULL;

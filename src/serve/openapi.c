@@ -53,7 +53,7 @@ static void write_row(struct json_out *o, const struct field_table *fields)
 void schema_get(struct conn *c, const struct route_match *m, str body)
 {
     ROLE_ASSERT(on_loop);
-    struct served_endpoint *ep = route_endpoint(c, m->model);
+    struct served_endpoint *ep = route_endpoint(c, m);
     struct json_out o;
 
     (void)body;
@@ -216,7 +216,7 @@ static void write_schemas(struct json_out *o, const struct served_endpoint *ep)
 void openapi_get(struct conn *c, const struct route_match *m, str body)
 {
     ROLE_ASSERT(on_loop);
-    struct served_endpoint *ep = route_endpoint(c, m->model);
+    struct served_endpoint *ep = route_endpoint(c, m);
     struct json_out o;
 
     (void)body;

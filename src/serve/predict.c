@@ -158,8 +158,10 @@ static NODISCARD int predict(struct conn *c, struct served_endpoint *ep, str bod
         rc = FAIL(e, INVALID_ARGUMENT, "the request has no rows");
     if (!rc) {
         exchange_identify(c, x, request->request_id, request->user_id);
-        rc = turn_commit(c->l, x, ep->champion, request->rows, sticky_key(c, ep, request), e);
+        rc = admission_read(c, x, STR_NULL, -1, e);
     }
+    if (!rc)
+        rc = turn_commit(c->l, x, ep->champion, request->rows, sticky_key(c, ep, request), e);
     if (rc)
         turn_drop(c->l, x);
     return rc;
@@ -188,7 +190,7 @@ RUNS_ON(on_loop) static void predict_at(struct conn *c, struct served_endpoint *
 void predict_endpoint(struct conn *c, const struct route_match *m, str body)
 {
     ROLE_ASSERT(on_loop);
-    struct served_endpoint *ep = route_endpoint(c, m->model);
+    struct served_endpoint *ep = route_endpoint(c, m);
 
     if (ep)
         predict_at(c, ep, body);
@@ -200,12 +202,8 @@ void predict_only(struct conn *c, const struct route_match *m, str body)
     const struct served_plan *plan = c->l->plan;
     struct err e;
 
-    (void)m;
-    if (plan && plan->endpoint_count == 1) {
-        struct served_endpoint *ep = route_endpoint(c, plan->endpoints[0]->plan.name);
-
-        if (ep)
-            predict_at(c, ep, body);
+    if (m->ep) {
+        predict_endpoint(c, m, body);
         return;
     }
     (void)FAIL(&e, INVALID_ARGUMENT,

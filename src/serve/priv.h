@@ -53,6 +53,7 @@ struct answer {
     size_t json_bytes;  /* > 0: raw tensors follow this much JSON */
     bool keep_alive;    /* HTTP/1.1 */
     str more_head;      /* complete header lines; or empty */
+    uint32_t retry_ms;  /* of a refusal; 0: a second */
     enum coding coding; /* what the client takes */
     str body;
 };
@@ -88,6 +89,8 @@ struct exchange {
     int64_t arrival_ns;    /* monotonic */
     int64_t wall_ns;
     int64_t deadline_ns;
+    uint8_t priority;      /* 1..PLAN_PRIORITIES */
+    enum shed_reason shed; /* why, if it comes back as UNAVAILABLE */
     const char *content_type;
     size_t json_bytes; /* > 0: the body is followed by raw tensors */
     unsigned char user[RECORD_USER_BYTES];
@@ -116,6 +119,10 @@ struct conn {
     bool gone;              /* closed; freed when the last offload is back */
     uint64_t peer;          /* guard_peer_id() of the other end */
     str more_head;          /* complete header lines for the next answer; or empty */
+    uint32_t retry_ms;      /* when the next refusal says to come again; 0: in a second */
+    enum shed_reason shed;  /* why it was refused */
+    uint32_t permissions;   /* MAY() of who made the request at hand */
+    int64_t came_ns;        /* when what was read last had reached this machine */
     uint32_t pending;       /* exchanges of this turn not yet answered */
     struct offload *away;   /* in crews. Until they are back `in` does not move, and nothing more is
                                taken from it */
@@ -195,6 +202,7 @@ struct serve_loop {
     struct loop_counters counters;
     int64_t now_ns, wall_ns; /* of this turn */
     int64_t ran_ns;          /* when the last runs were over */
+    int64_t turn_ns;         /* how long the last turn took */
     int64_t gathered_ns;     /* what the rows gathered in this turn will cost, by lately */
 };
 
@@ -240,9 +248,24 @@ void exchange_respond(struct exchange *x, int rc, const struct err *e, str body)
 str exchange_body(struct serve_loop *l, struct exchange *x, str body);
 /* The version that answers: the one named, or by weight and key. */
 struct served_version *exchange_route(struct serve_loop *l, const struct exchange *x, str key);
-NODISCARD int exchange_overload(const struct exchange *x, struct err *e);   /* UNAVAILABLE */
-NODISCARD int exchange_queue_full(const struct exchange *x, struct err *e); /* UNAVAILABLE */
-NODISCARD int exchange_too_late(const struct exchange *x, struct err *e);   /* DEADLINE_EXCEEDED */
+NODISCARD int exchange_too_late(const struct exchange *x, struct err *e); /* DEADLINE_EXCEEDED */
+
+/* --- admission.c: who is refused as overload ----------------------------------------------------
+ */
+
+#define CONN_BEHIND_NS (2 * NS_PER_MS) /* a turn this long makes what came meanwhile wait */
+
+/* Before the body of a request for ep, which has a champion, is looked at: UNAVAILABLE or
+ * DEADLINE_EXCEEDED when nothing in it could save it. timeout_ns is of the call; -1: none. */
+NODISCARD int admission_early(struct conn *c, struct served_endpoint *ep, int64_t timeout_ns,
+                              struct err *e) RUNS_ON(on_loop);
+/* Sets priority and deadline of x from its parameters (may be empty), headers, and the timeout of
+ * the call (-1: none); INVALID_ARGUMENT. After exchange_identify(). */
+NODISCARD int admission_read(struct conn *c, struct exchange *x, str parameters, int64_t timeout_ns,
+                             struct err *e) RUNS_ON(on_loop);
+/* x is read and routed. UNAVAILABLE: c->shed says why. */
+NODISCARD int admission_check(const struct exchange *x, struct err *e) RUNS_ON(on_loop);
+NODISCARD int admission_queue_full(const struct exchange *x, struct err *e); /* UNAVAILABLE */
 
 /* --- offload.c: exchanges that run in crews -----------------------------------------------------
  */
@@ -331,13 +354,15 @@ struct served_endpoint *oip_find(struct conn *c, const struct route_match *m,
 void grpc_route(struct conn *c, str body) RUNS_ON(on_loop); /* of a call whose body is complete */
 void grpc_answer_error(struct conn *c, const struct err *e) RUNS_ON(on_loop);
 void grpc_refuse(struct http2_stream *st) RUNS_ON(on_loop); /* of a stream that HTTP/2 refused */
+/* What a message of the call at hand is about: fields 1 and 2 of those that name a model. */
+NODISCARD int grpc_model(struct conn *c, str message, struct route_match *ret, struct err *e);
 /* Reads one ModelInferRequest of the call at hand into an exchange of that form; counts it when it
  * is refused. */
-NODISCARD int grpc_infer(struct conn *c, const struct exchange_form *form, void *owner, str message,
-                         struct err *e) RUNS_ON(on_loop);
+NODISCARD int grpc_infer(struct conn *c, const struct exchange_form *form, void *owner,
+                         const struct route_match *m, str message, struct err *e) RUNS_ON(on_loop);
 /* Asks the guard for the call at hand: the codes of its refusals. */
-NODISCARD int grpc_admit(struct conn *c, enum permission permission, str endpoint, struct err *e)
-    RUNS_ON(on_loop);
+NODISCARD int grpc_admit(struct conn *c, enum permission permission, const struct route_match *m,
+                         struct err *e) RUNS_ON(on_loop);
 /* A message as it is to be read; it lives as long as the turn. */
 NODISCARD int grpc_unfold(struct conn *c, const struct grpc_message *m, str *ret_message,
                           struct err *e) RUNS_ON(on_loop);
@@ -360,8 +385,9 @@ bool answer_fold(struct serve_loop *l, enum coding coding, str *body) RUNS_ON(on
 /* --- route.c ---------------------------------------------------------------------------------- */
 
 struct route_match {
-    str model;   /* endpoint name */
-    str version; /* empty when the path has none */
+    str model;                  /* endpoint name */
+    str version;                /* empty when the path has none */
+    struct served_endpoint *ep; /* of that name, or the only one; NULL: none */
 };
 /* One request, complete with its body. Answers it or leaves an exchange. */
 void route_request(struct conn *c, str body) RUNS_ON(on_loop);
@@ -373,15 +399,22 @@ typedef void (*route_fn)(struct conn *c, const struct route_match *m, str body);
 #include "serve/routes.def"
 #undef ROUTE
 
-/* Asks the guard about the request at hand; `endpoint` may be empty. */
+/* The endpoint of that name in the plan of the loop, or NULL. */
+struct served_endpoint *endpoint_named(const struct conn *c, str name);
+/* Asks the guard about the request at hand, which is to `ep` if there is one of the name `endpoint`
+ * (may be empty). */
 bool guard_asked(struct conn *c, enum permission permission, str endpoint,
-                 struct guard_verdict *ret) RUNS_ON(on_loop);
+                 const struct served_endpoint *ep, struct guard_verdict *ret) RUNS_ON(on_loop);
 void guard_error(const struct guard_verdict *v, struct err *ret); /* a refusal as an error */
-/* The endpoint of that name if it can answer: NOT_FOUND, UNAVAILABLE. */
+/* ep of that name can answer: NOT_FOUND (it is NULL), UNAVAILABLE. */
+NODISCARD int endpoint_check(struct conn *c, str name, struct served_endpoint *ep, struct err *e)
+    RUNS_ON(on_loop);
+/* endpoint_named() that can answer. */
 NODISCARD int endpoint_find(struct conn *c, str name, struct served_endpoint **ret_ep,
                             struct err *e) RUNS_ON(on_loop);
-/* The same, or an answered error and NULL. */
-struct served_endpoint *route_endpoint(struct conn *c, str name) RUNS_ON(on_loop);
+/* That of the match if it can answer, or an answered error and NULL. */
+struct served_endpoint *route_endpoint(struct conn *c, const struct route_match *m)
+    RUNS_ON(on_loop);
 /* Sets id, user and deadline of an exchange from headers; `id` and `user` from the body win. */
 void exchange_identify(struct conn *c, struct exchange *x, str id, str user) RUNS_ON(on_loop);
 str header_of(const struct conn *c, str name); /* STR_NULL when absent */

@@ -78,11 +78,15 @@ RUNS_ON(on_loop) static void not_found(struct conn *c, bool other_method)
     conn_answer(c, other_method ? 405 : 404, "application/json", buf_str(&c->l->body));
 }
 
+struct served_endpoint *endpoint_named(const struct conn *c, str name)
+{
+    return c->l->plan && name.n ? served_plan_find(c->l->plan, name) : NULL;
+}
+
 bool guard_asked(struct conn *c, enum permission permission, str endpoint,
-                 struct guard_verdict *ret)
+                 const struct served_endpoint *ep, struct guard_verdict *ret)
 {
     struct served_plan *plan = c->l->plan;
-    struct served_endpoint *ep = plan && endpoint.n ? served_plan_find(plan, endpoint) : NULL;
     struct guard_ask ask = {.auth = plan ? plan->auth : NULL,
                             .permission = permission,
                             .endpoint = endpoint,
@@ -93,30 +97,29 @@ bool guard_asked(struct conn *c, enum permission permission, str endpoint,
                             .now_ns = c->l->now_ns,
                             .wall_ns = c->l->wall_ns};
 
-    bool yes = guard_admit(c->l->guard, &ask, ret);
+    bool allowed = guard_admit(c->l->guard, &ask, ret);
 
+    c->permissions = ret->permissions;
     c->l->caller.tenant = ret->tenant;
     c->l->caller.name = ret->caller;
-    return yes;
+    return allowed;
 }
 
 void guard_error(const struct guard_verdict *v, struct err *ret)
 {
-    ret->code = v->status == 401   ? CODE_UNAUTHENTICATED
-                : v->status == 403 ? CODE_PERMISSION_DENIED
-                : v->status == 429 ? CODE_RESOURCE_EXHAUSTED
-                                   : CODE_UNAVAILABLE;
+    ret->code = v->code;
     (void)!str_to_z(str_take(v->message, sizeof(ret->msg) - 1), ret->msg, sizeof(ret->msg));
 }
 
 /* Asks the guard, and answers where it says no. */
 RUNS_ON(on_loop)
-static bool admit(struct conn *c, enum permission permission, str endpoint)
+static bool admit(struct conn *c, enum permission permission, str endpoint,
+                  const struct served_endpoint *ep)
 {
     struct guard_verdict v;
     struct err e;
 
-    if (LIKELY(guard_asked(c, permission, endpoint, &v)))
+    if (LIKELY(guard_asked(c, permission, endpoint, ep, &v)))
         return true;
     if (c->pending && !c->stream)
         turn_flush(c->l); /* the header lines are for this answer */
@@ -127,12 +130,35 @@ static bool admit(struct conn *c, enum permission permission, str endpoint)
     return false;
 }
 
-/* The endpoint that a route without a name in its path means: the only one. */
-static str only_endpoint(const struct conn *c)
+/* The endpoint that a path names; a route to score without a name in its path means the only one.
+ */
+static void find(const struct conn *c, enum permission permission, struct route_match *m)
 {
     const struct served_plan *plan = c->l->plan;
 
-    return plan && plan->endpoint_count == 1 ? plan->endpoints[0]->plan.name : STR_NULL;
+    m->ep = endpoint_named(c, m->model);
+    if (m->model.n || permission != PERMISSION_INFER || !plan || plan->endpoint_count != 1)
+        return;
+    m->ep = plan->endpoints[0];
+    m->model = m->ep->plan.name;
+}
+
+/* Runs the handler, unless the request is to be refused before its body is touched. */
+RUNS_ON(on_loop)
+static void handle(struct conn *c, size_t route, const struct route_match *m, str body)
+{
+    struct err e;
+
+    if (routes[route].permission == PERMISSION_INFER && m->ep && m->ep->champion && !m->version.n &&
+        admission_early(c, m->ep, -1, &e)) {
+        exchange_refuse(c, m->ep, &e, NULL, STR_NULL);
+        return;
+    }
+    c->unfolded = false;
+    if (body_unfold(c, &body, &e))
+        conn_answer_error(c, &e);
+    else
+        routes[route].fn(c, m, body);
 }
 
 void route_request(struct conn *c, str body)
@@ -154,22 +180,16 @@ void route_request(struct conn *c, str body)
             continue;
         }
         if (decode(c, &m.model, &e) || decode(c, &m.version, &e)) {
-            if (admit(c, routes[i].permission, STR_NULL))
+            if (admit(c, routes[i].permission, STR_NULL, NULL))
                 conn_answer_error(c, &e);
             return;
         }
-        if (!admit(c, routes[i].permission,
-                   m.model.n || routes[i].permission != PERMISSION_INFER ? m.model
-                                                                         : only_endpoint(c)))
-            return;
-        c->unfolded = false;
-        if (body_unfold(c, &body, &e))
-            conn_answer_error(c, &e);
-        else
-            routes[i].fn(c, &m, body);
+        find(c, routes[i].permission, &m);
+        if (admit(c, routes[i].permission, m.model, m.ep))
+            handle(c, i, &m, body);
         return;
     }
-    if (admit(c, PERMISSION_METADATA, STR_NULL))
+    if (admit(c, PERMISSION_METADATA, STR_NULL, NULL))
         not_found(c, other_method);
 }
 
@@ -178,10 +198,8 @@ str header_of(const struct conn *c, str name)
     return http1_field(&c->req->fields, name);
 }
 
-int endpoint_find(struct conn *c, str name, struct served_endpoint **ret_ep, struct err *e)
+int endpoint_check(struct conn *c, str name, struct served_endpoint *ep, struct err *e)
 {
-    struct served_endpoint *ep = c->l->plan ? served_plan_find(c->l->plan, name) : NULL;
-
     if (!ep)
         return FAIL(e, NOT_FOUND, "Request for unknown model: '" STR_F "' is not found",
                     STR_A(str_take(name, 128)));
@@ -192,17 +210,21 @@ int endpoint_find(struct conn *c, str name, struct served_endpoint **ret_ep, str
                     "promote it",
                     STR_A(ep->plan.name));
     }
-    *ret_ep = ep;
     return 0;
 }
 
-struct served_endpoint *route_endpoint(struct conn *c, str name)
+int endpoint_find(struct conn *c, str name, struct served_endpoint **ret_ep, struct err *e)
 {
-    struct served_endpoint *ep;
+    *ret_ep = endpoint_named(c, name);
+    return endpoint_check(c, name, *ret_ep, e);
+}
+
+struct served_endpoint *route_endpoint(struct conn *c, const struct route_match *m)
+{
     struct err e;
 
-    if (!endpoint_find(c, name, &ep, &e))
-        return ep;
+    if (!endpoint_check(c, m->model, m->ep, &e))
+        return m->ep;
     conn_answer_error(c, &e);
     return NULL;
 }
@@ -285,12 +307,16 @@ static void refusal_record(struct conn *c, struct served_endpoint *ep, const str
 void exchange_count_refused(struct conn *c, struct served_endpoint *ep, const struct err *e)
 {
     uint64_t us = (uint64_t)((time_mono_ns() - c->l->now_ns) / NS_PER_US);
+    struct counters *count = &ep->champion->counters->rows[c->l->index];
 
-    enum request_end end = e->code == CODE_UNAVAILABLE ? END_SHED
-                           : refusal_status(e) < 500   ? END_INVALID
-                                                       : END_FAILED;
+    enum request_end end = e->code == CODE_UNAVAILABLE         ? END_SHED
+                           : e->code == CODE_DEADLINE_EXCEEDED ? END_DEADLINE
+                           : refusal_status(e) < 500           ? END_INVALID
+                                                               : END_FAILED;
 
-    counters_request(&ep->champion->counters->rows[c->l->index], end, 0, us, 0);
+    counters_request(count, end, 0, us, 0);
+    if (e->code == CODE_UNAVAILABLE)
+        counter_add(&count->sheds[c->shed], 1);
     refusal_record(c, ep, e, end, us);
 }
 

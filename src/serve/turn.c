@@ -9,8 +9,8 @@
  * There is no timer and no queue that could grow: what is not read yet waits in the sockets, where
  * the client feels it.
  *
- * Shedding. A request that could only be answered after its deadline is refused at once (503 with
- * Retry-After): the rows gathered so far by all models, times what a row of each has lately cost,
+ * Shedding. A request that could only be answered after its deadline is refused at once
+ * (admission.c): the rows gathered so far by all models, times what a row of each has lately cost,
  * is the wait to expect. So is one above the endpoint's inflight_max.
  *
  * A joint run that fails is repeated request by request, so that one bad input cannot fail others;
@@ -77,6 +77,7 @@ void exchange_begin(struct serve_loop *l, struct exchange *x, struct conn *c,
         x->stream->owner = &exchange_in_turn;
     x->off = NULL;
     x->tracked = NULL;
+    x->shed = SHED_MODEL;
     x->ep = ep;
     x->version = NULL;
     x->form_state = NULL;
@@ -85,7 +86,7 @@ void exchange_begin(struct serve_loop *l, struct exchange *x, struct conn *c,
     x->has_user = false;
     x->id_bytes = 0;
     x->keep_alive = true;
-    x->arrival_ns = l->now_ns;
+    x->arrival_ns = c->came_ns;
     x->wall_ns = l->wall_ns;
 }
 
@@ -180,46 +181,10 @@ static void rows_move(struct served_endpoint *ep, struct lane *from, struct lane
     }
 }
 
-/* The wait that a request must expect behind what this turn has gathered. Its own run does not
- * count: where nothing waits, the request is tried, and the cost of a row is measured anew. (Else
- * one slow run could close an endpoint for ever.) */
-static bool would_be_late(const struct serve_loop *l, const struct exchange *x)
-{
-    return MAX(l->now_ns, l->ran_ns) + l->gathered_ns > x->deadline_ns;
-}
-
-int exchange_overload(const struct exchange *x, struct err *e)
-{
-    return FAIL(e, UNAVAILABLE,
-                "endpoint '" STR_F "' is overloaded: the answer would come after the deadline",
-                STR_A(x->ep->plan.name));
-}
-
-int exchange_queue_full(const struct exchange *x, struct err *e)
-{
-    return FAIL(e, UNAVAILABLE, "endpoint '" STR_F "' is overloaded: its queue of %u is full",
-                STR_A(x->ep->plan.name), x->ep->plan.inflight_max);
-}
-
 int exchange_too_late(const struct exchange *x, struct err *e)
 {
     return FAIL(e, DEADLINE_EXCEEDED, "the deadline of %lld ms passed before the answer was ready",
                 (long long)((x->deadline_ns - x->arrival_ns) / NS_PER_MS));
-}
-
-static NODISCARD int admit(const struct serve_loop *l, const struct exchange *x, struct err *e)
-{
-    uint32_t inflight = 0;
-
-    if (would_be_late(l, x))
-        return exchange_overload(x, e);
-    if (l->exchange_count <= x->ep->plan.inflight_max)
-        return 0;
-    for (uint32_t i = 0; i < l->exchange_count; i++)
-        inflight += l->exchanges[i].ep == x->ep;
-    if (inflight > x->ep->plan.inflight_max)
-        return exchange_queue_full(x, e);
-    return 0;
 }
 
 struct served_version *exchange_route(struct serve_loop *l, const struct exchange *x, str key)
@@ -249,7 +214,7 @@ int turn_commit(struct serve_loop *l, struct exchange *x, struct served_version 
     ASSERT(rows > 0 && v);
     x->version = v;
     x->rows = rows;
-    TRY(admit(l, x, e));
+    TRY(admission_check(x, e));
     if (lane != from)
         rows_move(x->ep, from, lane, rows);
     x->row_at = lane->rows;
@@ -432,6 +397,8 @@ void exchange_answer(struct serve_loop *l, struct exchange *x, int rc, struct er
     if (!rc && x->ep->shadow)
         shadow_offer(gateway_shadow(l->gw), l, x, inputs);
     counters_request(count, end_of((enum code)rc), x->rows, t->total_us, t->compute_us);
+    if (rc == CODE_UNAVAILABLE)
+        counter_add(&count->sheds[x->shed], 1);
     counter_set(&count->last_ms, (uint64_t)(l->wall_ns / NS_PER_MS));
 }
 

@@ -303,6 +303,8 @@ static NODISCARD int endpoint_part(struct compiler *c, struct json **ret_part, s
         json_set(part, S("limit"), json_copy(c->a, json_get(c->endpoint, S("limits"))));
     json_set_bool(c->a, part, S("durable_log"),
                   json_bool_or(json_get(c->endpoint, S("durable_log")), false));
+    if (json_get(c->endpoint, S("queue")))
+        json_set(part, S("queue"), json_copy(c->a, json_get(c->endpoint, S("queue"))));
     if (json_get(c->endpoint, S("compute")))
         json_set(part, S("compute"), json_copy(c->a, json_get(c->endpoint, S("compute"))));
     sticky = json_set(part, S("sticky"), json_new_object(c->a));

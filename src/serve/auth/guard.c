@@ -37,10 +37,10 @@ struct guard {
 };
 
 static const struct {
-    int status;
+    enum code code;
     const char *label, *text;
 } verdicts[VERDICT_COUNT] = {
-#define VERDICT(name, status, label, text) {status, label, text},
+#define VERDICT(name, code, label, text) {CODE_##code, label, text},
 #include "serve/auth/verdicts.def"
 #undef VERDICT
 };
@@ -238,7 +238,7 @@ static str headers_of(struct guard_loop *gl, enum verdict v, const struct taken 
     long long seconds = (long long)((t->wait_ns + NS_PER_S - 1) / NS_PER_S);
     int n = 0;
 
-    switch (verdicts[v].status) {
+    switch (code_http_status(verdicts[v].code)) {
     case 401:
         n = snprintf(gl->headers, sizeof(gl->headers),
                      "WWW-Authenticate: Bearer realm=\"weir\"%s\r\n",
@@ -272,9 +272,11 @@ bool guard_admit(struct guard_loop *gl, const struct guard_ask *ask, struct guar
     ret->verdict = v;
     ret->tenant = who.tenant;
     ret->caller = who.name;
+    ret->permissions = who.permissions;
     if (LIKELY(v == VERDICT_ALLOWED))
         return true;
-    ret->status = verdicts[v].status;
+    ret->code = verdicts[v].code;
+    ret->status = code_http_status(ret->code);
     ret->message = str_of(verdicts[v].text);
     ret->headers = headers_of(gl, v, &t);
     return false;

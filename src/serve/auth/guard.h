@@ -18,7 +18,7 @@
 #include "wire/http1.h"
 
 enum verdict {
-#define VERDICT(name, status, label, text) VERDICT_##name,
+#define VERDICT(name, code, label, text) VERDICT_##name,
 #include "serve/auth/verdicts.def"
 #undef VERDICT
     VERDICT_COUNT
@@ -67,8 +67,10 @@ struct guard_ask {
 
 struct guard_verdict {
     enum verdict verdict;
-    int status;  /* HTTP */
-    str message; /* what the caller is told */
+    int status; /* HTTP */
+    enum code code;
+    uint32_t permissions; /* MAY() of who asks; 0 for a public route */
+    str message;          /* what the caller is told */
     str headers; /* complete header lines, or empty; valid until the next question of this loop */
     str tenant;  /* of the credential; empty: none. Valid until then too */
     str caller;  /* the id of the key, or the name of the issuer; empty: none. The same */

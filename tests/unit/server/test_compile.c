@@ -203,7 +203,8 @@ static void test_settings(void)
     apply("{\"project\":\"shop\",\"gateway\":{\"body_bytes_max\":4096},"
           "\"models\":{\"fraud\":{\"threshold\":0.8}},"
           "\"endpoints\":{\"pay\":{\"model\":\"fraud\",\"timeout_ns\":5000000,\"rows_max\":7,"
-          "\"queue\":{\"inflight_max\":9},\"durable_log\":true,"
+          "\"queue\":{\"inflight_max\":9,\"limit\":6,\"limit_min\":2,\"priority\":3},\"durable_"
+          "log\":true,"
           "\"sticky\":{\"header\":\"x-user\"}}}}");
     ep = compiled();
     CHECK_NEAR(ep->signature.reading.threshold, 0.8, 1e-12);
@@ -211,6 +212,9 @@ static void test_settings(void)
     CHECK_INT(ep->body_bytes_max, 4096);
     CHECK_INT(ep->rows_max, 7);
     CHECK_INT(ep->inflight_max, 9);
+    CHECK_INT(ep->queue.limit, 6);
+    CHECK_INT(ep->queue.limit_min, 2);
+    CHECK_INT(ep->queue.priority, 3);
     CHECK(ep->durable_log);
     CHECK_STR(ep->sticky_header, S("x-user"));
     CHECK_STR(ep->salt, S("pay"));

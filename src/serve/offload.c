@@ -241,7 +241,7 @@ RUNS_ON(on_loop) static void answer(struct serve_loop *l, struct offload *off)
     struct exchange_times t = times(off, j->ended_ns);
     int rc = j->rc;
 
-    if (!rc && j->ended_ns > x->deadline_ns)
+    if ((!rc || rc == CODE_CANCELLED) && j->ended_ns > x->deadline_ns)
         rc = exchange_too_late(x, &j->e);
     if (j->expired)
         x->shed = SHED_EXPIRED;

@@ -75,7 +75,7 @@ static struct monitor *monitor_make(void)
 static void monitor_use(str row)
 {
     AUTO(monitor_freep) struct monitor *mo = monitor_make(), *again = monitor_make();
-    AUTO(buf_done) struct buf bytes;
+    AUTO(buf_done) struct buf bytes = {0};
     struct drift_suspect list[SUSPECTS_MAX];
     struct err e;
 
@@ -115,7 +115,7 @@ static void rollout_use(str row)
 {
     AUTO(rollout_freep) struct rollout *ro = rollout_make(), *again = rollout_make();
     const struct evidence_scope sc = rollout_scope(ro);
-    AUTO(buf_done) struct buf bytes;
+    AUTO(buf_done) struct buf bytes = {0};
     struct err e;
 
     buf_init(&bytes, KEPT_BYTES_MAX);
@@ -148,7 +148,7 @@ static void good_row(bool rollout, struct buf *out)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    AUTO(buf_done) struct buf row;
+    AUTO(buf_done) struct buf row = {0};
     bool rollout, edits;
 
     if (!size)

@@ -399,22 +399,6 @@ static NODISCARD int check_report(const struct load_options *o, const struct loa
     return 0;
 }
 
-/* From a file, for arguments are seen by everybody on the machine. */
-static NODISCARD int read_key(struct cli *c, struct load_options *o, struct err *e)
-{
-    str key;
-
-    if (!o->key_file)
-        return 0;
-    TRY(file_read_all(o->key_file, 16 << 10, &c->a, &key, e));
-    key = str_trim(key);
-    for (size_t i = 0; i < key.n; i++)
-        if (key.p[i] <= ' ' || key.p[i] > '~')
-            return FAIL(e, INVALID_ARGUMENT, "%s does not hold one key", o->key_file);
-    o->key_line = arena_printf(&c->a, "Authorization: Bearer " STR_F "\r\n", STR_A(key));
-    return 0;
-}
-
 static int run(struct cli *c, struct err *e)
 {
     struct load_options *o = c->values;
@@ -430,7 +414,7 @@ static int run(struct cli *c, struct err *e)
     TRY(read_time("max-p99", o->max_p99, &unused, e));
     TRY(read_config(o, &cfg, e));
     TRY(find_address(c, o, &cfg, e));
-    TRY(read_key(c, o, e));
+    TRY(cli_key_line(c, o->key_file, &o->key_line, e));
     TRY(read_form(c, o, &target, &cfg, e));
     TRY(read_rows(o, &target, &rows, e));
     cfg.rows = rows;

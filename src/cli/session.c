@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #define CALL_TIMEOUT_NS (60 * NS_PER_S)
+#define KEY_BYTES_MAX ((size_t)16 << 10)
 #define OUT_MAX ((size_t)512 << 20)
 
 /* --- Beginning and end ------------------------------------------------------------------------ */
@@ -257,6 +258,24 @@ const char *cli_target(struct cli *c, const char *path, ...)
     }
     va_end(args);
     return arena_dupz(&c->a, target);
+}
+
+/* --- Keys ------------------------------------------------------------------------------------- */
+
+int cli_key_line(struct cli *c, const char *key_file, str *ret_line, struct err *e)
+{
+    str key;
+
+    *ret_line = S("");
+    if (!key_file)
+        return 0;
+    TRY(file_read_all(key_file, KEY_BYTES_MAX, &c->a, &key, e));
+    key = str_trim(key);
+    for (size_t i = 0; i < key.n; i++)
+        if (key.p[i] <= ' ' || key.p[i] > '~')
+            return FAIL(e, INVALID_ARGUMENT, "%s does not hold one key", key_file);
+    *ret_line = arena_printf(&c->a, "Authorization: Bearer " STR_F "\r\n", STR_A(key));
+    return 0;
 }
 
 /* --- Flows ------------------------------------------------------------------------------------ */

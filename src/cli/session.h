@@ -44,6 +44,10 @@ const char *cli_segment(struct cli *c, const char *text); /* percent-encoded */
  * is an error of the run. */
 NODISCARD int cli_flow_wait(struct cli *c, str id, struct json **ret_flow, struct err *e);
 
+/* The header line for the key or token that a file holds, for arguments are seen by everybody on
+ * the machine; empty without a file. */
+NODISCARD int cli_key_line(struct cli *c, const char *key_file, str *ret_line, struct err *e);
+
 void cli_json(struct cli *c, const struct json *node); /* pretty, and a line end */
 void cli_flush(struct cli *c);
 void cli_note(const char *fmt, ...) PRINTF_LIKE(1, 2); /* one line on stderr */

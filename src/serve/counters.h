@@ -80,7 +80,7 @@ void counters_request(struct counters *c, enum request_end end, uint64_t rows, u
 /* Counts one run of so many rows, whatever became of it. */
 void counters_batch(struct counters *c, uint64_t rows);
 const char *counters_end_label(enum request_end end); /* "ok" */
-uint64_t counters_failed(const struct counters *c); /* that ended in any way but well */
+uint64_t counters_failed(const struct counters *c);   /* that ended in any way but well */
 /* The numbers of all loops together. */
 void counters_sum(const struct counter_series *s, struct counters *ret_total);
 

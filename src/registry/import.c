@@ -160,10 +160,11 @@ int import_copy(const struct registry_env *env, const struct registry_request *r
 
     TRY(bundle_open(req->path, a, &b, e));
     platform = json_str_or(json_get(b.manifest, S("platform")), S(""));
-    if (!str_eq(platform, S("onnxruntime_onnx")) && !str_eq(platform, S("weir_trees")))
+    if (!str_eq(platform, S("onnxruntime_onnx")) && !str_eq(platform, S("weir_trees")) &&
+        !str_eq(platform, S("pipeline")))
         return FAIL(e, INVALID_ARGUMENT,
-                    "refused: the platform of the bundle is '" STR_F "'; onnxruntime_onnx and "
-                    "weir_trees are known here",
+                    "refused: the platform of the bundle is '" STR_F "'; onnxruntime_onnx, "
+                    "weir_trees and pipeline are known here",
                     STR_A(str_take(platform, 64)));
     TRY(copy_part(env, &b, BUNDLE_MODEL, a, &artifact, e));
     source = artifact;

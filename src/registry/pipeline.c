@@ -169,3 +169,19 @@ int register_pipeline(const struct registry_env *env, const struct registry_requ
     json_set(candidate, S("pipeline"), document);
     return 0;
 }
+
+int register_pipeline_told(const struct registry_env *env, struct arena *a, struct json *candidate,
+                           struct err *e)
+{
+    struct json *document;
+    uint64_t at, bytes;
+    char *path;
+
+    if (!str_eq(json_str_or(json_get(candidate, S("platform")), S("")), S("pipeline")))
+        return 0;
+    TRY(blobs_path(env->blobs, json_str_or(json_get(candidate, S("artifact")), S("")), a, &path,
+                   e));
+    TRY(pipeline_pack_read(path, a, &document, &at, &bytes, e));
+    json_set(candidate, S("pipeline"), document);
+    return 0;
+}

@@ -62,6 +62,10 @@ NODISCARD int profile_make(const struct profile_input *in, struct arena *a,
 NODISCARD int register_pipeline(const struct registry_env *env, const struct registry_request *req,
                                 struct arena *a, struct json *candidate, struct err *e);
 
+/* Of an artifact that came with a pipeline: what the artifact says, not what is said of it. */
+NODISCARD int register_pipeline_told(const struct registry_env *env, struct arena *a,
+                                     struct json *candidate, struct err *e);
+
 /* --- What lives elsewhere (adopt.c): a folder with a program, the description of a remote server.
  */
 

@@ -241,8 +241,10 @@ int register_probe(const struct registry_env *env, const struct registry_request
 
     progress(req, "probe");
     TRY(probe_open(env, a, candidate, e));
-    if (import_is(candidate))
+    if (import_is(candidate)) {
+        TRY(register_pipeline_told(env, a, candidate, e));
         return import_signature(req, candidate, a, e);
+    }
     TRY(register_pipeline(env, req, a, candidate, e));
     if (json_get(candidate, S("pipeline")))
         TRY(probe_open(env, a, candidate, e));

@@ -338,3 +338,16 @@ def test_a_request_in_steady_state_allocates_nothing(served, alloc_count, weir_b
         ask(400)
         own = alloc_count.own_since(before, pid, "weir-loop")
     assert own == 0, alloc_count.last_place(pid, "weir-loop", weir_binary)
+
+
+def test_a_bundle_carries_the_pipeline(served, tmp_path):
+    project, _, _ = served()
+    row = fields(table(1, seed=5))
+    before = predict(project, row)["predictions"][0]["score"]
+    project.run("bundle", "export", "m@1", "-o", tmp_path / "m.bundle")
+    project.run("register", "m", tmp_path / "m.bundle", "--promote", "--reason", "from elsewhere")
+    project.wait(lambda: predict(project, row)["model_version"] == "2", 10, "version 2")
+    assert predict(project, row)["predictions"][0]["score"] == before
+    first, second = registered(project, 1), registered(project, 2)
+    assert first["artifact"] == second["artifact"]
+    assert first["meta"]["pipeline"] == second["meta"]["pipeline"]

@@ -26,6 +26,7 @@
 struct client {
     struct load_conn conn;
     struct client *next_idle;
+    int64_t sent_ns;
 };
 
 static struct {
@@ -52,17 +53,18 @@ static void send_on(struct client *c, int64_t now_ns)
     buf_clear(&c->conn.out);
     buf_add_str(&c->conn.out, run.texts[run.next_text++ % run.text_count]);
     run.busy++;
+    c->sent_ns = now_ns;
     load_conn_send(&c->conn, now_ns);
 }
 
 static void on_done(struct load_conn *conn, int status, enum load_failure failure, str body)
 {
     struct client *c = CONTAINER_OF(conn, struct client, conn);
-    int64_t now_ns = time_mono_ns(), took_ns = now_ns - conn->sent_ns;
+    int64_t now_ns = time_mono_ns(), took_ns = now_ns - c->sent_ns;
 
     (void)failure, (void)body;
     run.busy--;
-    if (is_counted(conn->sent_ns)) {
+    if (is_counted(c->sent_ns)) {
         if (status == 200)
             latency_record(&run.good, (uint64_t)took_ns);
         else if (status == 503)

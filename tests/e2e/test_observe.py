@@ -307,6 +307,41 @@ def test_to_stdout_and_what_cannot_be_opened(gateway):
     assert "gateway.access_log" in other.log() and "no/such/folder.log" in other.log()
 
 
+def test_anomalies_of_inputs_are_counted(gateway):
+    gw = gateway()
+    numeric = {
+        "kind": "numeric",
+        "lo": 0,
+        "hi": 10,
+        "mean": 5,
+        "sd": 2,
+        "lumpy": False,
+        "edges": [5],
+        "mids": [2, 7],
+        "counts": [50, 50, 0, 0],
+    }
+    category = {
+        "kind": "categorical",
+        "keys": ["0000000000000000", "3ff0000000000000"],
+        "counts": [5, 5, 0, 0],
+    }
+    profile = gw.blob(
+        json.dumps(
+            {"columns": [{"name": "f0", "cells": numeric}, {"name": "f1", "cells": category}]}
+        ).encode()
+    )
+    part = linear_endpoint(gw)
+    part["versions"][0]["profile"] = profile
+    gw.plan(part, access_log=LOG)
+    gw.start("--loops", "1")
+    rows = [[3, 0], [11, 1], [-1, 2], [None, 1], [4, 7]]  # 2 out of range, 2 unseen, 1 missing
+    assert gw.request("POST", "/v2/models/m/infer", infer_body(rows))[0] == 200
+    assert gw.request("POST", "/v2/models/m/infer", infer_body([[3, 0]]))[0] == 200
+    first, second = logged(gw, 2)
+    assert first["anomalies"] == {"missing": 1, "out_of_range": 2, "unseen": 2}
+    assert second["anomalies"] == {"missing": 0, "out_of_range": 0, "unseen": 0}
+
+
 # --- Traces --------------------------------------------------------------------------------------------
 
 

@@ -3,6 +3,7 @@
 
 #include <stdatomic.h>
 #include <stdio.h>
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -93,4 +94,25 @@ uint64_t mem_alloc_count(void)
 void mem_test_fail_after(int64_t k)
 {
     atomic_store(&fail_after, k);
+}
+
+#define KEEP_BYTES (64 << 20)
+#define MMAP_BYTES (32 << 20) /* the most that glibc takes, and comes to by itself */
+#define RETURN_BYTES (128 << 10)
+
+void mem_return_early(bool on)
+{
+#ifdef __GLIBC__
+    (void)mallopt(M_MMAP_THRESHOLD, MMAP_BYTES);
+    (void)mallopt(M_TRIM_THRESHOLD, on ? RETURN_BYTES : KEEP_BYTES);
+#else
+    (void)on;
+#endif
+}
+
+void mem_trim(void)
+{
+#ifdef __GLIBC__
+    (void)malloc_trim(0);
+#endif
 }

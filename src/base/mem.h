@@ -18,6 +18,12 @@ NODISCARD void *mem_try_realloc(void *p, size_t bytes); /* NULL on failure, p st
 void mem_free(void *p);                                 /* accepts NULL */
 char *mem_dupz(const void *p, size_t n);                /* copy of n bytes plus a NUL */
 
+/* For who frees much at once, as a model: while `on`, free memory at the end of an arena goes back
+ * to the system with each free. Else as much stays as the allocator would keep once it has seen
+ * large blocks, so that what runs need time and again is not fetched anew. One thread at a time. */
+void mem_return_early(bool on);
+void mem_trim(void); /* gives the free pages in between back too: milliseconds */
+
 /* For AUTO(mem_freep) on any pointer. */
 static inline UNUSED void mem_freep(void *pp)
 {

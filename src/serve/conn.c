@@ -85,7 +85,7 @@ void conn_close(struct conn *c)
     offloads_abandon(c);
     if (c->h2)
         h2_end(c);
-    if (!c->away)
+    if (!conn_waits(c))
         conn_free(c);
 }
 
@@ -119,7 +119,7 @@ void conn_touch(struct conn *c)
 void conn_back(struct conn *c)
 {
     if (c->gone) {
-        if (!c->away)
+        if (!conn_waits(c))
             conn_free(c);
         return;
     }
@@ -313,7 +313,7 @@ RUNS_ON(on_loop) static void conn_parse(struct conn *c)
         h2_take(c);
         return;
     }
-    while (c->parsed < c->in.n && !c->closing && !c->away) {
+    while (c->parsed < c->in.n && !c->closing && !conn_waits(c)) {
         size_t n = c->in.n - c->parsed;
         enum http1_event event;
 
@@ -396,7 +396,7 @@ static void conn_event(struct loop *loop, struct loop_fd *w, uint32_t events)
         discard(c);
     if (c->closing)
         return;
-    if (c->away && !c->h2) { /* its buffer is in use until a crew is done */
+    if (conn_waits(c) && !c->h2) { /* its buffer is in use until a crew is done */
         c->unread = true;
         if (events & (EPOLLHUP | EPOLLERR))
             drop_output(c);
@@ -418,7 +418,7 @@ static void conn_event(struct loop *loop, struct loop_fd *w, uint32_t events)
     if (!c->pending) /* who was refused need not wait until the others have been read and computed
                       */
         (void)!conn_send(c); /* a broken connection is met again when it is settled */
-    if (c->ended && !c->paused && !c->unread && !c->away)
+    if (c->ended && !c->paused && !c->unread && !conn_waits(c))
         c->closing = true; /* a half-closed peer still gets its answers */
 }
 
@@ -513,7 +513,7 @@ static void resume(struct conn *c)
         c->paused = false;
         c->unread = true;
     }
-    if (c->unread && !c->paused && (!c->away || c->h2)) {
+    if (c->unread && !c->paused && (!conn_waits(c) || c->h2)) {
         c->unread = false;
         loop_defer(c->l->loop, &c->more);
     }
@@ -524,7 +524,7 @@ RUNS_ON(on_loop) static void conn_settle(struct conn *c)
     bool ok;
 
     ASSERT(!c->pending);
-    if (!c->away && !c->h2)
+    if (!conn_waits(c) && !c->h2)
         compact(c);
     if (c->out.overflowed) /* half an answer is worse than none */
         drop_output(c);
@@ -619,7 +619,7 @@ static void sweep_one(struct conn *c, const struct gateway_config *cfg, int64_t 
             touch(c);
             c->ended = true;
         }
-    } else if (c->away) { /* waits for us, until a deadline of ours */
+    } else if (conn_waits(c)) { /* waits for us, until a deadline of ours */
         return;
     } else if (c->request_ns && now_ns - c->request_ns > cfg->request_timeout_ns && !c->closing) {
         touch(c);

@@ -12,6 +12,7 @@
 #include "serve/gateway.h"
 
 #include "base/files.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "base/time.h"
 #include "serve/priv.h"
@@ -23,6 +24,7 @@
 #define BODY_BYTES ((size_t)512 << 20)
 #define DOCUMENT_BYTES ((size_t)256 << 20) /* the tree of one feedback body */
 #define TAKEN_NS (10 * NS_PER_S)           /* a loop busy longer than this has other troubles */
+#define ERRANDS_MAX 64                     /* that wait for their turn */
 #define STOP_LOOK_NS (5 * NS_PER_MS)
 
 struct gateway {
@@ -33,12 +35,15 @@ struct gateway {
     bool is_local;               /* only this machine can reach the gateway */
     struct telemetry *telemetry; /* NULL: no access log, no export */
     struct shadow *shadow;
-    pthread_mutex_t publish_lock;   /* one plan is built at a time */
-    pthread_mutex_t plan_lock;      /* never held while something is built or unloaded */
-    struct served_plan *plan;       /* handed out last; under plan_lock */
-    struct served_plan *retired;    /* older ones until the last loop let go; under plan_lock */
-    char plan_hash[PLAN_HASH_SIZE]; /* of `plan`; under plan_lock */
-    uint32_t loops_ready;           /* atomic: loops that have a plan */
+    pthread_mutex_t publish_lock;     /* one plan is built at a time */
+    pthread_mutex_t plan_lock;        /* never held while something is built or unloaded */
+    struct served_plan *plan;         /* handed out last; under plan_lock */
+    struct served_plan *retired;      /* older ones until the last loop let go; under plan_lock */
+    char plan_hash[PLAN_HASH_SIZE];   /* of `plan`; under plan_lock */
+    struct served_unloaded *unloaded; /* under publish_lock */
+    struct pool *errands;             /* loads and unloads that clients ask for */
+    uint64_t trimmed;                 /* models unloaded when memory was last given back */
+    uint32_t loops_ready;             /* atomic: loops that have a plan */
     uint16_t port;
     bool started;
     uint32_t leaving; /* atomic: enum gateway_leave, or 0 */
@@ -206,6 +211,7 @@ static NODISCARD int loop_prepare(struct gateway *gw, struct serve_loop *l, stru
     TRY(loop_new(&l->loop, e));
     mailbox_open(&l->mailbox, l->loop, on_mail);
     mailbox_open(&l->returns, l->loop, offload_returned);
+    mailbox_open(&l->errands, l->loop, errand_returned);
     l->turn_end.fn = conns_turn_end;
     l->drain.fn = conns_drain;
     l->leave.fn = conns_leave;
@@ -248,6 +254,7 @@ static void loop_done(struct serve_loop *l)
         return;
     sockets_stop(l); /* of a loop that never ran */
     mailbox_close(&l->returns);
+    mailbox_close(&l->errands);
     mailbox_close(&l->mailbox);
     offloads_done(l);
     served_plan_unref(l->plan);
@@ -313,6 +320,7 @@ int gateway_start(struct gateway *gw, struct err *e)
         TRY(keeper_start(gw->keeper, e));
     TRY(guard_start(gw->guard, e));
     TRY(telemetry_start(gw->telemetry, e));
+    TRY(pool_new("weir-errands", 1, ERRANDS_MAX, &gw->errands, e));
     gw->started = true;
     for (uint32_t i = 0; i < gw->cfg.loops; i++) {
         snprintf(name, sizeof(name), "weir-loop-%u", i);
@@ -366,11 +374,18 @@ static void stop_crews(struct gateway *gw)
         served_plan_stop_crews(p);
 }
 
+static void unloaded_free(struct served_unloaded *u)
+{
+    mem_free((char *)u->name.p);
+    mem_free(u);
+}
+
 void gateway_free(struct gateway *gw)
 {
     if (!gw)
         return;
     gateway_stop(gw, 0);
+    pool_free(gw->errands);
     shadow_free(gw->shadow);
     stop_crews(gw);
     keeper_close(gw->keeper);
@@ -383,6 +398,12 @@ void gateway_free(struct gateway *gw)
     }
     sockets_close(&gw->sockets);
     telemetry_free(gw->telemetry);
+    while (gw->unloaded) {
+        struct served_unloaded *u = gw->unloaded;
+
+        gw->unloaded = u->next;
+        unloaded_free(u);
+    }
     guard_free(gw->guard);
     blobs_close(gw->blobs);
     tls_context_unref(gw->cfg.tls);
@@ -395,14 +416,21 @@ void gateway_free(struct gateway *gw)
 /* --- Plans --------------------------------------------------------------------------------------
  */
 
-static void hand_out(struct gateway *gw, struct served_plan *plan)
+/* A plan, or certificates, to every loop. */
+static void post_change(struct gateway *gw, struct served_plan *plan, struct tls_context *tls)
 {
     for (uint32_t i = 0; i < gw->cfg.loops; i++) {
         struct change_mail *cm = mem_zalloc(sizeof(*cm));
 
-        cm->plan = served_plan_ref(plan);
+        cm->plan = plan ? served_plan_ref(plan) : NULL;
+        cm->tls = tls ? tls_context_ref(tls) : NULL;
         mailbox_post(&gw->loops[i].mailbox, &cm->mail);
     }
+}
+
+static void hand_out(struct gateway *gw, struct served_plan *plan)
+{
+    post_change(gw, plan, NULL);
     if (gw->keeper)
         keeper_set_plan(gw->keeper, str_of(plan->hash));
 }
@@ -426,11 +454,10 @@ static NODISCARD int publish(struct gateway *gw, str hash, struct err *e)
                                 .records = gw->keeper != NULL,
                                 .cells = gw->cfg.monitors,
                                 .guard = gw->guard,
-                                .is_local = gw->is_local};
+                                .is_local = gw->is_local,
+                                .unloaded = gw->unloaded};
     struct served_plan *plan;
 
-    if (gw->plan && str_eqz(hash, gw->plan_hash))
-        return 0;
     arena_init(&a, 0);
     cfg.work_dir = path_join(&a, gw->cfg.state_dir, "work");
     TRY(served_plan_new(&cfg, hash, gw->plan, &plan, e));
@@ -447,14 +474,93 @@ static NODISCARD int publish(struct gateway *gw, str hash, struct err *e)
     return 0;
 }
 
+static struct served_unloaded *unloaded_new(const struct served_endpoint *ep)
+{
+    struct served_unloaded *u = mem_zalloc(sizeof(*u));
+
+    u->name = (str){mem_dupz(ep->plan.name.p, ep->plan.name.n), ep->plan.name.n};
+    (void)!str_to_z(ep->plan.hash, u->hash, sizeof(u->hash));
+    return u;
+}
+
+/* Where it stands in the list, or the end of it. */
+static struct served_unloaded **unloaded_find(struct gateway *gw, const struct served_endpoint *ep)
+{
+    struct served_unloaded **at = &gw->unloaded;
+
+    while (*at && !str_eq((*at)->name, ep->plan.name))
+        at = &(*at)->next;
+    return at;
+}
+
+/* An endpoint that the plan changed is served again: its unloading was of the old one. */
+static void forget_replaced(struct gateway *gw)
+{
+    struct served_unloaded **at = &gw->unloaded, *u;
+
+    while ((u = *at)) {
+        const struct served_endpoint *ep = served_plan_find(gw->plan, u->name);
+
+        if (ep && ep->unloaded) {
+            at = &u->next;
+            continue;
+        }
+        *at = u->next;
+        unloaded_free(u);
+    }
+}
+
 int gateway_publish(struct gateway *gw, str plan_hash, struct err *e)
 {
     int rc;
 
     pthread_mutex_lock(&gw->publish_lock);
-    rc = publish(gw, plan_hash, e);
+    rc = gw->plan && str_eqz(plan_hash, gw->plan_hash) ? 0 : publish(gw, plan_hash, e);
+    if (!rc)
+        forget_replaced(gw);
     pthread_mutex_unlock(&gw->publish_lock);
     return rc;
+}
+
+/* The same plan once more, with or without the models of the endpoint. */
+static NODISCARD int change_loaded(struct gateway *gw, str name, bool load, struct err *e)
+{
+    struct served_endpoint *ep = gw->plan ? served_plan_find(gw->plan, name) : NULL;
+    struct served_unloaded **at, *u;
+    int rc;
+
+    if (!ep)
+        return FAIL(e, NOT_FOUND, "failed to %s '" STR_F "', no such endpoint is served",
+                    load ? "load" : "unload", STR_A(str_take(name, 128)));
+    if (ep->unloaded != load)
+        return 0;
+    at = unloaded_find(gw, ep);
+    u = load ? *at : unloaded_new(ep);
+    *at = load ? u->next : u;
+    rc = publish(gw, str_of(gw->plan_hash), e);
+    if (rc) /* as it was */
+        *at = load ? u : NULL;
+    if (load == !rc)
+        unloaded_free(u);
+    if (!rc)
+        log_event(LOG_INFO, load ? "model.loaded" : "model.unloaded", "endpoint=" STR_F,
+                  STR_A(name));
+    return rc;
+}
+
+int gateway_set_loaded(struct gateway *gw, str name, bool load, struct err *e)
+{
+    int rc;
+
+    pthread_mutex_lock(&gw->publish_lock);
+    rc = change_loaded(gw, name, load, e);
+    pthread_mutex_unlock(&gw->publish_lock);
+    return rc;
+}
+
+struct pool *gateway_errands(struct gateway *gw)
+{
+    return gw->errands;
 }
 
 void gateway_plan_hash(struct gateway *gw, char ret_hash[PLAN_HASH_SIZE])
@@ -466,12 +572,7 @@ void gateway_plan_hash(struct gateway *gw, char ret_hash[PLAN_HASH_SIZE])
 
 void gateway_set_tls(struct gateway *gw, struct tls_context *context)
 {
-    for (uint32_t i = 0; i < gw->cfg.loops; i++) {
-        struct change_mail *cm = mem_zalloc(sizeof(*cm));
-
-        cm->tls = tls_context_ref(context);
-        mailbox_post(&gw->loops[i].mailbox, &cm->mail);
-    }
+    post_change(gw, NULL, context);
     tls_context_unref(gw->cfg.tls);
     gw->cfg.tls = context;
 }
@@ -520,10 +621,28 @@ static struct served_plan *take_idle(struct gateway *gw)
     return idle;
 }
 
+/* What models had goes back to the system, not only to the next model. */
+static void unload(struct gateway *gw, struct served_plan *idle)
+{
+    struct served_plan *next;
+
+    if (!idle)
+        return;
+    mem_return_early(true);
+    for (; idle; idle = next) {
+        next = idle->next;
+        served_plan_unref(idle);
+    }
+    mem_return_early(false);
+    if (served_models_unloaded() != gw->trimmed)
+        mem_trim();
+    gw->trimmed = served_models_unloaded();
+}
+
 void gateway_watchdog(struct gateway *gw)
 {
     int64_t now_ns = time_mono_ns();
-    struct served_plan *idle, *next;
+    struct served_plan *idle;
 
     pthread_mutex_lock(&gw->plan_lock);
     watch_plan(gw->plan, now_ns);
@@ -531,8 +650,5 @@ void gateway_watchdog(struct gateway *gw)
         watch_plan(p, now_ns);
     idle = take_idle(gw);
     pthread_mutex_unlock(&gw->plan_lock);
-    for (; idle; idle = next) {
-        next = idle->next;
-        served_plan_unref(idle);
-    }
+    unload(gw, idle);
 }

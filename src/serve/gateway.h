@@ -72,6 +72,10 @@ void gateway_stop(struct gateway *gw, int64_t grace_ns);
  * the gateway is started, waits until all have. On failure the last good plan stays. Blocks while
  * models load: a worker thread. */
 NODISCARD int gateway_publish(struct gateway *gw, str plan_hash, struct err *e);
+/* Takes the endpoint out of service and its models out of memory, or brings it back, by the plan in
+ * force. It stays unloaded until it is loaded, until a plan changes it, or until this process ends.
+ * NOT_FOUND; whatever loading a model can say. Blocks like gateway_publish(). */
+NODISCARD int gateway_set_loaded(struct gateway *gw, str endpoint, bool load, struct err *e);
 /* Hash of the plan handed out last, "" before the first. */
 void gateway_plan_hash(struct gateway *gw, char ret_hash[PLAN_HASH_SIZE]);
 bool gateway_ready(struct gateway *gw); /* a plan is live on every loop */

@@ -17,9 +17,12 @@
 #define OIP "inference.GRPCInferenceService"
 #define HEALTH "grpc.health.v1.Health"
 
-/* Of a call of one model, *m is what the message names; else it is empty. */
+/* Where a message names the endpoint that it is about. */
+enum grpc_names { GRPC_NAMES_NONE, GRPC_NAMES_MODEL, GRPC_NAMES_ENTRY };
+
+/* *m is what the message names, if it names anything; else it is empty. */
 typedef void (*grpc_fn)(struct conn *c, const struct route_match *m, str message);
-#define GRPC(service, method, permission, of_model, handler, help) \
+#define GRPC(service, method, permission, names, handler, help) \
     static void handler(struct conn *c, const struct route_match *m, str message);
 #include "serve/grpc.def"
 #undef GRPC
@@ -27,11 +30,11 @@ typedef void (*grpc_fn)(struct conn *c, const struct route_match *m, str message
 static const struct {
     str service, method;
     enum permission permission;
-    bool of_model;
+    enum grpc_names names;
     grpc_fn fn;
 } calls[] = {
-#define GRPC(service, method, permission, of_model, handler, help) \
-    {S_INIT(service), S_INIT(method), PERMISSION_##permission, of_model, handler},
+#define GRPC(service, method, permission, names, handler, help) \
+    {S_INIT(service), S_INIT(method), PERMISSION_##permission, GRPC_NAMES_##names, handler},
 #include "serve/grpc.def"
 #undef GRPC
 };
@@ -80,6 +83,21 @@ void grpc_answer_error(struct conn *c, const struct err *e)
     c->retry_ms = 0;
     observe_answer(c, code_http_status(e->code), e->code, 0);
     finish_error(TAKE(c->stream), e, retry_ms);
+}
+
+void grpc_respond_done(struct http2_stream *st, struct serve_loop *l, int rc, const struct err *e)
+{
+    size_t began;
+    struct err late;
+
+    buf_clear(&l->body);
+    began = grpc_message_begin(&l->body);
+    if (rc)
+        finish_error(st, e, 0);
+    else if (grpc_message_end(&l->body, began, &late))
+        finish_error(st, &late, 0);
+    else
+        finish(st, buf_str(&l->body));
 }
 
 void grpc_refuse(struct http2_stream *st)
@@ -317,9 +335,10 @@ static void call_model_config(struct conn *c, const struct route_match *m, str m
     end(c, began);
 }
 
-static void write_statistics(struct buf *to, const struct served_endpoint *ep,
+static void write_statistics(void *ctx, const struct served_endpoint *ep,
                              const struct served_version *v)
 {
+    struct buf *to = ctx;
     struct infer_pb_statistics s = {.name = ep->plan.name, .version = v->text};
     struct counters n;
 
@@ -338,7 +357,6 @@ static void write_statistics(struct buf *to, const struct served_endpoint *ep,
 static void model_statistics(struct conn *c, const struct route_match *m, str message)
 {
     ROLE_ASSERT(on_loop);
-    const struct served_plan *plan = c->l->plan;
     struct served_endpoint *ep = NULL;
     struct served_version *only = NULL;
     struct buf *to;
@@ -348,22 +366,23 @@ static void model_statistics(struct conn *c, const struct route_match *m, str me
     if (m->model.n && !(ep = named(c, m, &only)))
         return;
     to = begin(c, &began);
-    for (size_t i = 0; plan && i < plan->endpoint_count; i++)
-        for (size_t v = 0; v < plan->endpoints[i]->version_count; v++)
-            if ((!ep || plan->endpoints[i] == ep) && (!only || &ep->versions[v] == only))
-                write_statistics(to, plan->endpoints[i], &plan->endpoints[i]->versions[v]);
+    versions_each(c->l->plan, ep, only, write_statistics, to);
     end(c, began);
 }
 
 /* --- The repository -----------------------------------------------------------------------------
  */
 
+static void write_entry(void *ctx, const struct repository_entry *entry)
+{
+    infer_pb_index_write(ctx, entry->name, entry->version, str_of(entry->state),
+                         str_of(entry->reason));
+}
+
 static void call_repository_index(struct conn *c, const struct route_match *m, str message)
 {
     ROLE_ASSERT(on_loop);
-    const struct served_plan *plan = c->l->plan;
     struct infer_pb_repository r;
-    struct buf *to;
     size_t began;
     struct err e;
 
@@ -372,37 +391,24 @@ static void call_repository_index(struct conn *c, const struct route_match *m, s
         grpc_answer_error(c, &e);
         return;
     }
-    to = begin(c, &began);
-    for (size_t i = 0; plan && i < plan->endpoint_count; i++) {
-        const struct served_endpoint *ep = plan->endpoints[i];
-
-        for (size_t v = 0; v < ep->version_count; v++)
-            infer_pb_index_write(to, ep->plan.name, ep->versions[v].text, S("READY"), S(""));
-        if (!ep->version_count && !r.ready)
-            infer_pb_index_write(to, ep->plan.name, S(""), S("UNAVAILABLE"),
-                                 S("no version is promoted"));
-    }
+    repository_each(c->l->plan, r.ready, write_entry, begin(c, &began));
     end(c, began);
 }
 
-/* What is served is what the project says. Loading what is served already is done at once. */
 static void call_repository_load(struct conn *c, const struct route_match *m, str message)
 {
     ROLE_ASSERT(on_loop);
     struct infer_pb_repository r;
-    size_t began;
     struct err e;
     int rc = infer_pb_load_read(message, &r, &e);
 
     (void)m;
     if (!rc)
-        rc = repository_check_load(c, r.model, r.config.n || r.has_files, &e);
-    if (rc) {
+        rc = repository_check_load(r.model, r.config.n || r.has_files, &e);
+    if (rc)
         grpc_answer_error(c, &e);
-        return;
-    }
-    (void)begin(c, &began);
-    end(c, began);
+    else
+        errand_begin(c, r.model, true);
 }
 
 static void call_repository_unload(struct conn *c, const struct route_match *m, str message)
@@ -412,9 +418,10 @@ static void call_repository_unload(struct conn *c, const struct route_match *m, 
     struct err e;
 
     (void)m;
-    if (!infer_pb_load_read(message, &r, &e))
-        (void)!repository_refuse_unload(r.model, &e);
-    grpc_answer_error(c, &e);
+    if (infer_pb_load_read(message, &r, &e))
+        grpc_answer_error(c, &e);
+    else
+        errand_begin(c, r.model, false);
 }
 
 /* --- Shared memory ------------------------------------------------------------------------------
@@ -482,6 +489,20 @@ int grpc_admit(struct conn *c, enum permission permission, const struct route_ma
     return (int)e->code;
 }
 
+static NODISCARD int names_read(struct conn *c, enum grpc_names names, str message,
+                                struct route_match *ret, struct err *e)
+{
+    struct infer_pb_repository r;
+
+    if (names == GRPC_NAMES_MODEL)
+        return grpc_model(c, message, ret, e);
+    if (names == GRPC_NAMES_ENTRY) {
+        TRY(infer_pb_load_read(message, &r, e));
+        ret->model = r.model;
+    }
+    return 0;
+}
+
 RUNS_ON(on_loop) static NODISCARD int route(struct conn *c, str body, struct err *e)
 {
     struct route_match m = {0};
@@ -491,8 +512,7 @@ RUNS_ON(on_loop) static NODISCARD int route(struct conn *c, str body, struct err
         if (str_eq(calls[i].method, c->call->method) &&
             str_eq(calls[i].service, c->call->service)) {
             TRY(only_message(c, body, &message, e));
-            if (calls[i].of_model)
-                TRY(grpc_model(c, message, &m, e));
+            TRY(names_read(c, calls[i].names, message, &m, e));
             TRY(grpc_admit(c, calls[i].permission, &m, e));
             calls[i].fn(c, &m, message);
             return 0;

@@ -133,7 +133,7 @@ void h2_sweep(struct conn *c, int64_t now_ns)
         c->moved_ns = now_ns;
     else if (now_ns - c->moved_ns > STALLED_NS)
         conn_drop(c);
-    if (http2_open_streams(c->h2) && !c->away && !c->streaming &&
+    if (http2_open_streams(c->h2) && !conn_waits(c) && !c->streaming &&
         now_ns - c->active_ns > gateway_config(c->l->gw)->request_timeout_ns)
         conn_drop(c); /* requests that never become complete */
 }

@@ -126,6 +126,7 @@ struct conn {
     uint32_t pending;       /* exchanges of this turn not yet answered */
     struct offload *away;   /* in crews. Until they are back `in` does not move, and nothing more is
                                taken from it */
+    uint32_t errands;       /* as little, until they are back */
     int64_t active_ns;      /* last byte in or out */
     int64_t request_ns;     /* arrival of the first byte of an incomplete request, 0 = none */
     int64_t linger_ns;      /* since when it is lingering */
@@ -170,6 +171,7 @@ struct serve_loop {
     struct tls_context *tls; /* a reference; NULL: connections are plain */
     struct mailbox mailbox;
     struct mailbox returns; /* offloads that have run */
+    struct mailbox errands; /* loads and unloads that are done */
     struct offload *idle;   /* offloads to be used again */
     uint32_t idle_count;
     struct loop_hook turn_end;
@@ -292,6 +294,19 @@ NODISCARD int sockets_listen(const struct sockets *s, const struct gateway_confi
 void sockets_stop(struct serve_loop *l); /* accepts no more; what waits is left to other holders */
 void sockets_close(struct sockets *s);
 
+/* --- errand.c: what is done elsewhere, and answered then
+ * ------------------------------------------
+ */
+
+/* Loads or unloads an endpoint and then answers the request at hand. */
+void errand_begin(struct conn *c, str endpoint, bool load) RUNS_ON(on_loop);
+void errand_returned(struct loop *loop, struct mailbox *mb, struct mail *m);
+/* Something away still needs c as it is. */
+static inline bool conn_waits(const struct conn *c)
+{
+    return c->away || c->errands;
+}
+
 /* --- conn.c ----------------------------------------------------------------------------------- */
 
 void conn_accept(struct loop *loop, struct listener *li, int fd, const struct addr *peer);
@@ -353,6 +368,9 @@ struct served_endpoint *oip_find(struct conn *c, const struct route_match *m,
 
 void grpc_route(struct conn *c, str body) RUNS_ON(on_loop); /* of a call whose body is complete */
 void grpc_answer_error(struct conn *c, const struct err *e) RUNS_ON(on_loop);
+/* An answer that says nothing but that it was done, or why not. */
+void grpc_respond_done(struct http2_stream *st, struct serve_loop *l, int rc, const struct err *e)
+    RUNS_ON(on_loop);
 void grpc_refuse(struct http2_stream *st) RUNS_ON(on_loop); /* of a stream that HTTP/2 refused */
 /* What a message of the call at hand is about: fields 1 and 2 of those that name a model. */
 NODISCARD int grpc_model(struct conn *c, str message, struct route_match *ret, struct err *e);
@@ -437,9 +455,20 @@ void exchange_refuse(struct conn *c, struct served_endpoint *ep, const struct er
 /* --- repository.c: what clients of Triton ask for ------------------------------------------------
  */
 
-NODISCARD int repository_check_load(struct conn *c, str model, bool with_config, struct err *e)
-    RUNS_ON(on_loop);
-NODISCARD int repository_refuse_unload(str model, struct err *e);
+NODISCARD int repository_check_load(str model, bool with_config, struct err *e);
+struct repository_entry {
+    str name, version;
+    const char *state, *reason;
+};
+typedef void (*repository_fn)(void *ctx, const struct repository_entry *entry);
+/* Calls fn for every version of every endpoint, once for an endpoint without one; `ready`: only for
+ * what can answer. */
+void repository_each(const struct served_plan *plan, bool ready, repository_fn fn, void *ctx);
+/* The same for versions in memory: of ep and of `only`, where those are given. */
+typedef void (*version_fn)(void *ctx, const struct served_endpoint *ep,
+                           const struct served_version *v);
+void versions_each(const struct served_plan *plan, const struct served_endpoint *ep,
+                   const struct served_version *only, version_fn fn, void *ctx);
 NODISCARD int shared_memory_refuse(struct err *e);
 /* True when every endpoint can answer; else the first that cannot, if there is a plan. */
 bool plan_is_ready(const struct served_plan *plan, const struct served_endpoint **ret_missing);
@@ -500,7 +529,8 @@ struct telemetry *gateway_telemetry(struct gateway *gw); /* may be NULL */
 struct guard *gateway_guard(struct gateway *gw);
 const struct gateway_config *gateway_config(const struct gateway *gw);
 uint64_t gateway_loop_sum(const struct gateway *gw, size_t at); /* of a field of loop_counters */
-void gateway_loop_has_plan(struct gateway *gw);                 /* a loop took the new plan over */
+struct pool *gateway_errands(struct gateway *gw);
+void gateway_loop_has_plan(struct gateway *gw); /* a loop took the new plan over */
 NODISCARD int shadow_new(struct gateway *gw, struct shadow **ret_shadow, struct err *e);
 void shadow_free(struct shadow *s); /* stops its thread; accepts NULL */
 /* Copies the rows of x for the shadow version; drops and counts when the queue is full. Any loop.

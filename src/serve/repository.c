@@ -2,32 +2,22 @@
 /*
  * The model repository, statistics and shared memory, as clients of Triton ask for them.
  *
- * What a gateway serves is what the project says, so there is nothing to load by request: loading a
- * model that is served is done at once, loading another fails, with the words that clients look
- * for. Unloading, and files or configurations in a request, are refused. A client never gets to map
- * memory of the server: that has been the way into others.
+ * A gateway serves what the project says. Unloading an endpoint takes it out of service on this
+ * gateway and out of its memory, loading brings it back as the plan has it; both are errands, and
+ * answered when they are done. Files or configurations in a request are refused. A client never
+ * gets to map memory of the server: that has been the way into others.
  */
 #include "serve/priv.h"
 
-int repository_check_load(struct conn *c, str model, bool with_config, struct err *e)
-{
-    struct served_endpoint *ep;
+#include <stdio.h>
 
-    if (with_config)
-        return FAIL(e, UNIMPLEMENTED,
-                    "failed to load '" STR_F "': configurations and files come from the registry, "
-                    "not from a request: use weir register and weir apply",
-                    STR_A(str_take(model, 128)));
-    if (endpoint_find(c, model, &ep, e))
-        return err_context(e, "failed to load '" STR_F "'", STR_A(str_take(model, 128)));
-    return 0;
-}
-
-int repository_refuse_unload(str model, struct err *e)
+int repository_check_load(str model, bool with_config, struct err *e)
 {
+    if (!with_config)
+        return 0;
     return FAIL(e, UNIMPLEMENTED,
-                "'" STR_F "' is served because the project says so: take the endpoint out of "
-                "weir.yaml and run weir apply",
+                "failed to load '" STR_F "': configurations and files come from the registry, "
+                "not from a request: use weir register and weir apply",
                 STR_A(str_take(model, 128)));
 }
 
@@ -41,15 +31,56 @@ int shared_memory_refuse(struct err *e)
 /* --- The index ----------------------------------------------------------------------------------
  */
 
-static void write_index(struct json_out *o, str name, str version, const char *state,
-                        const char *reason)
+/* Of an endpoint without a version in memory. */
+static void absent_each(const struct served_endpoint *ep, repository_fn fn, void *ctx)
 {
+    struct repository_entry entry = {.name = ep->plan.name,
+                                     .state = "UNAVAILABLE",
+                                     .reason =
+                                         ep->unloaded ? "unloaded" : "no version is promoted"};
+    char text[16];
+
+    for (size_t v = 0; v < ep->plan.version_count; v++) {
+        snprintf(text, sizeof(text), "%u", ep->plan.versions[v].version);
+        entry.version = str_of(text);
+        fn(ctx, &entry);
+    }
+    if (!ep->plan.version_count)
+        fn(ctx, &entry);
+}
+
+void repository_each(const struct served_plan *plan, bool ready, repository_fn fn, void *ctx)
+{
+    for (size_t i = 0; plan && i < plan->endpoint_count; i++) {
+        const struct served_endpoint *ep = plan->endpoints[i];
+
+        for (size_t v = 0; v < ep->version_count; v++)
+            fn(ctx, &(struct repository_entry){ep->plan.name, ep->versions[v].text, "READY", ""});
+        if (!ep->version_count && !ready)
+            absent_each(ep, fn, ctx);
+    }
+}
+
+void versions_each(const struct served_plan *plan, const struct served_endpoint *ep,
+                   const struct served_version *only, version_fn fn, void *ctx)
+{
+    for (size_t i = 0; plan && i < plan->endpoint_count; i++)
+        for (size_t v = 0; v < plan->endpoints[i]->version_count; v++)
+            if ((!ep || plan->endpoints[i] == ep) &&
+                (!only || &plan->endpoints[i]->versions[v] == only))
+                fn(ctx, plan->endpoints[i], &plan->endpoints[i]->versions[v]);
+}
+
+static void write_entry(void *ctx, const struct repository_entry *entry)
+{
+    struct json_out *o = ctx;
+
     jo_object(o);
-    jo_kstr(o, S("name"), name);
-    if (version.n)
-        jo_kstr(o, S("version"), version);
-    jo_kstr(o, S("state"), str_of(state));
-    jo_kstr(o, S("reason"), str_of(reason));
+    jo_kstr(o, S("name"), entry->name);
+    if (entry->version.n)
+        jo_kstr(o, S("version"), entry->version);
+    jo_kstr(o, S("state"), str_of(entry->state));
+    jo_kstr(o, S("reason"), str_of(entry->reason));
     jo_object_end(o);
 }
 
@@ -69,7 +100,6 @@ static NODISCARD int only_ready(struct conn *c, str body, bool *ret, struct err 
 void repository_index(struct conn *c, const struct route_match *m, str body)
 {
     ROLE_ASSERT(on_loop);
-    const struct served_plan *plan = c->l->plan;
     struct buf *to;
     struct json_out o;
     struct err e;
@@ -83,14 +113,7 @@ void repository_index(struct conn *c, const struct route_match *m, str body)
     to = answer_begin(c);
     jo_begin(&o, to);
     jo_array(&o);
-    for (size_t i = 0; plan && i < plan->endpoint_count; i++) {
-        const struct served_endpoint *ep = plan->endpoints[i];
-
-        for (size_t v = 0; v < ep->version_count; v++)
-            write_index(&o, ep->plan.name, ep->versions[v].text, "READY", "");
-        if (!ep->version_count && !ready)
-            write_index(&o, ep->plan.name, S(""), "UNAVAILABLE", "no version is promoted");
-    }
+    repository_each(c->l->plan, ready, write_entry, &o);
     jo_array_end(&o);
     conn_answer(c, 200, "application/json", buf_str(to));
 }
@@ -105,21 +128,18 @@ void repository_load(struct conn *c, const struct route_match *m, str body)
     if (str_trim(body).n)
         rc = json_parse(body, &c->l->turn, &root, &e);
     if (!rc)
-        rc = repository_check_load(c, m->model, json_get(root, S("parameters")) != NULL, &e);
+        rc = repository_check_load(m->model, json_get(root, S("parameters")) != NULL, &e);
     if (rc)
         conn_answer_error(c, &e);
     else
-        conn_answer(c, 200, "application/json", S("{}"));
+        errand_begin(c, m->model, true);
 }
 
 void repository_unload(struct conn *c, const struct route_match *m, str body)
 {
     ROLE_ASSERT(on_loop);
-    struct err e;
-
-    (void)body;
-    (void)!repository_refuse_unload(m->model, &e);
-    conn_answer_error(c, &e);
+    (void)body; /* what depends on it is not unloaded: nothing does */
+    errand_begin(c, m->model, false);
 }
 
 /* --- Shared memory ------------------------------------------------------------------------------
@@ -179,9 +199,9 @@ static void write_statistics(struct json_out *o, const struct counters *n)
     jo_array_end(o);
 }
 
-static void write_model(struct json_out *o, const struct served_endpoint *ep,
-                        const struct served_version *v)
+static void write_model(void *ctx, const struct served_endpoint *ep, const struct served_version *v)
 {
+    struct json_out *o = ctx;
     struct counters n;
 
     counters_sum(v->counters, &n);
@@ -199,7 +219,6 @@ static void write_model(struct json_out *o, const struct served_endpoint *ep,
 void model_stats(struct conn *c, const struct route_match *m, str body)
 {
     ROLE_ASSERT(on_loop);
-    const struct served_plan *plan = c->l->plan;
     struct served_endpoint *ep = NULL;
     struct served_version *only = NULL;
     struct json_out o;
@@ -210,11 +229,7 @@ void model_stats(struct conn *c, const struct route_match *m, str body)
     answer_object(c, &o);
     jo_key(&o, S("model_stats"));
     jo_array(&o);
-    for (size_t i = 0; plan && i < plan->endpoint_count; i++)
-        for (size_t v = 0; v < plan->endpoints[i]->version_count; v++)
-            if ((!ep || plan->endpoints[i] == ep) &&
-                (!only || &plan->endpoints[i]->versions[v] == only))
-                write_model(&o, plan->endpoints[i], &plan->endpoints[i]->versions[v]);
+    versions_each(c->l->plan, ep, only, write_model, &o);
     jo_array_end(&o);
     answer_object_end(c, &o, 200, "application/json");
 }

@@ -203,6 +203,13 @@ int endpoint_check(struct conn *c, str name, struct served_endpoint *ep, struct 
     if (!ep)
         return FAIL(e, NOT_FOUND, "Request for unknown model: '" STR_F "' is not found",
                     STR_A(str_take(name, 128)));
+    if (ep->unloaded) {
+        counters_request(&ep->unready->rows[c->l->index], END_NOT_READY, 0, 0, 0);
+        return FAIL(e, NOT_FOUND,
+                    "Request for unknown model: '" STR_F "' has no available versions: it was "
+                    "unloaded, and can be loaded",
+                    STR_A(ep->plan.name));
+    }
     if (!ep->champion) {
         counters_request(&ep->unready->rows[c->l->index], END_NOT_READY, 0, 0, 0);
         return FAIL(e, UNAVAILABLE,

@@ -23,6 +23,13 @@
 #define COST_ENOUGH_NS (20 * NS_PER_MS) /* so slow that no second run could change the verdict */
 #define FLAT_OUTPUTS_MAX 64u            /* output numbers of a row that go on record */
 
+static uint64_t models_unloaded; /* atomic */
+
+uint64_t served_models_unloaded(void)
+{
+    return __atomic_load_n(&models_unloaded, __ATOMIC_RELAXED);
+}
+
 /* --- Models --------------------------------------------------------------------------------- */
 
 static void served_model_unref(struct served_model *m)
@@ -33,6 +40,7 @@ static void served_model_unref(struct served_model *m)
     for (uint32_t i = 0; i < m->lane_count; i++)
         runtime_slot_free(m->lanes[i].slot);
     runtime_unload(m->model);
+    __atomic_add_fetch(&models_unloaded, 1, __ATOMIC_RELAXED);
     mem_free((char *)m->key.p);
     mem_free(m);
 }
@@ -391,7 +399,7 @@ static NODISCARD int endpoint_fill(const struct served_config *cfg, struct serve
         return FAIL(e, RESOURCE_EXHAUSTED, "more than %d series of counters", COUNTERS_SERIES_MAX);
     ep->schema =
         (struct infer_schema){sig->inputs, sig->input_count, sig->outputs, sig->output_count, true};
-    for (size_t i = 0; i < ep->plan.version_count; i++) {
+    for (size_t i = 0; i < ep->plan.version_count && !ep->unloaded; i++) {
         const struct plan_version *pv = &ep->plan.versions[i];
         bool first = !pv->shadow && pv->weight && !ep->champion;
 
@@ -413,6 +421,7 @@ static NODISCARD int endpoint_new(const struct served_config *cfg, struct served
     struct served_endpoint *ep = mem_zalloc(sizeof(*ep));
 
     ep->refs = 1;
+    ep->unloaded = served_is_unloaded(cfg->unloaded, want->name, want->hash);
     arena_init(&ep->arena, 0);
     TRY(plan_endpoint_load(cfg->blobs, want, &ep->arena, &ep->plan, e));
     if (endpoint_fill(cfg, previous, ep, e))
@@ -421,12 +430,24 @@ static NODISCARD int endpoint_new(const struct served_config *cfg, struct served
     return 0;
 }
 
-static struct served_endpoint *endpoint_reuse(struct served_plan *previous,
+bool served_is_unloaded(const struct served_unloaded *list, str name, str hash)
+{
+    for (; list; list = list->next)
+        if (str_eq(list->name, name) && str_eqz(hash, list->hash))
+            return true;
+    return false;
+}
+
+static struct served_endpoint *endpoint_reuse(const struct served_config *cfg,
+                                              struct served_plan *previous,
                                               const struct plan_endpoint *want)
 {
     struct served_endpoint *ep = previous ? served_plan_find(previous, want->name) : NULL;
 
-    return ep && str_eq(ep->plan.hash, want->hash) ? served_endpoint_ref(ep) : NULL;
+    if (!ep || !str_eq(ep->plan.hash, want->hash) ||
+        ep->unloaded != served_is_unloaded(cfg->unloaded, want->name, want->hash))
+        return NULL;
+    return served_endpoint_ref(ep);
 }
 
 /* --- Plans ---------------------------------------------------------------------------------- */
@@ -500,7 +521,7 @@ int served_plan_new(const struct served_config *cfg, str root_hash, struct serve
                      previous ? previous->auth : NULL, &p->auth, e));
     p->endpoints = ARENA_ARRAY(&p->arena, struct served_endpoint *, plan->endpoint_count);
     for (size_t i = 0; i < plan->endpoint_count; i++) {
-        struct served_endpoint *ep = endpoint_reuse(previous, &plan->endpoints[i]);
+        struct served_endpoint *ep = endpoint_reuse(cfg, previous, &plan->endpoints[i]);
 
         if (!ep)
             TRY(endpoint_new(cfg, previous, &plan->endpoints[i], &ep, e));

@@ -75,6 +75,7 @@ struct served_endpoint {
     struct bucket *bucket;           /* of its limit, for ever; NULL without a guard */
     struct gcra limit;               /* of all its callers together */
     struct counter_series *unready;  /* where requests count that reach no version */
+    bool unloaded;                   /* by request: it has no versions, and need not answer */
     bool batched;                    /* rows of several requests may share a run */
     bool in_crew;                    /* its models have crews */
     uint32_t away;                   /* atomic: requests in those crews, of all loops */
@@ -93,6 +94,15 @@ struct served_plan {
     uint32_t slot_mask;
 };
 
+/* An endpoint that was unloaded by request: until it is loaded, or until a plan has another one of
+ * that name. */
+struct served_unloaded {
+    struct served_unloaded *next;
+    str name; /* owned */
+    char hash[PLAN_HASH_SIZE];
+};
+bool served_is_unloaded(const struct served_unloaded *list, str name, str hash);
+
 struct served_config {
     struct blobs *blobs;
     uint32_t loops;
@@ -101,6 +111,7 @@ struct served_config {
     const char *work_dir; /* where engines may keep files; NULL: the present folder */
     struct guard *guard;  /* NULL: the plan is for no gateway (tests) */
     bool is_local;        /* only this machine can reach the gateway */
+    const struct served_unloaded *unloaded; /* these are built without their models */
 };
 
 /* Builds what `root_hash` says, taking from `previous` (may be NULL) what is unchanged. Worker. Any
@@ -113,6 +124,7 @@ void served_plan_unref(struct served_plan *p); /* accepts NULL; any thread */
 DEFINE_AUTO_PTR(struct served_plan, served_plan_unref)
 /* Ends the crews of all its models; their jobs come back cancelled. For good: at the end. */
 void served_plan_stop_crews(struct served_plan *p);
+uint64_t served_models_unloaded(void); /* of this process, ever */
 struct served_endpoint *served_endpoint_ref(struct served_endpoint *ep);
 void served_endpoint_unref(struct served_endpoint *ep); /* accepts NULL; any thread */
 

@@ -15,7 +15,7 @@ void health_live(struct conn *c, const struct route_match *m, str body)
 bool plan_is_ready(const struct served_plan *plan, const struct served_endpoint **ret_missing)
 {
     for (size_t i = 0; plan && i < plan->endpoint_count; i++)
-        if (!plan->endpoints[i]->champion) {
+        if (!plan->endpoints[i]->champion && !plan->endpoints[i]->unloaded) {
             *ret_missing = plan->endpoints[i];
             return false;
         }

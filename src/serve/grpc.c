@@ -498,7 +498,7 @@ static NODISCARD int names_read(struct conn *c, enum grpc_names names, str messa
         return grpc_model(c, message, ret, e);
     if (names == GRPC_NAMES_ENTRY) {
         TRY(infer_pb_load_read(message, &r, e));
-        ret->model = r.model;
+        *ret = (struct route_match){.model = r.model, .ep = endpoint_named(c, r.model)};
     }
     return 0;
 }

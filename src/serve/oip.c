@@ -75,6 +75,18 @@ static str sticky_key(struct conn *c, const struct exchange *x, str parameters)
     return key;
 }
 
+/* A sequence is a client's word for state that the server keeps between its requests. */
+static NODISCARD int check_sequence(str parameters, struct err *e)
+{
+    str id;
+
+    if (!infer_parameter_get(parameters, S("sequence_id"), &id) || str_eq(id, S("0")) ||
+        str_eq(id, S("\"\"")))
+        return 0;
+    return FAIL(e, UNIMPLEMENTED,
+                "sequence_id: models keep nothing from one request of a sequence to the next");
+}
+
 int oip_exchange(struct conn *c, struct served_endpoint *ep, struct served_version *named,
                  const struct oip_form *form, str body, struct err *e)
 {
@@ -97,6 +109,8 @@ int oip_exchange(struct conn *c, struct served_endpoint *ep, struct served_versi
         rc = FAIL(e, RESOURCE_EXHAUSTED,
                   "%lld rows, endpoint '" STR_F "' takes at most %u in a request",
                   (long long)request->rows, STR_A(ep->plan.name), ep->plan.rows_max);
+    if (!rc)
+        rc = check_sequence(request->parameters, e);
     if (!rc && request->rows < 1)
         rc = FAIL(e, INVALID_ARGUMENT, "the request has no rows");
     if (!rc) {

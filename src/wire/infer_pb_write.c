@@ -162,8 +162,7 @@ static struct rows rows_of(const struct infer_wanted *w, const struct tensor *t)
     return (struct rows){row, row ? t->count / row : 0, MIN((size_t)w->classification, row)};
 }
 
-static void classes_write(struct buf *to, const struct infer_wanted *w, const struct tensor *t,
-                          bool raw)
+static void classes_write(struct buf *to, const struct infer_wanted *w, const struct tensor *t)
 {
     struct rows r = rows_of(w, t);
     char text[TENSOR_CLASS_TEXT_MAX];
@@ -171,16 +170,9 @@ static void classes_write(struct buf *to, const struct infer_wanted *w, const st
     for (size_t i = 0; i < r.rows; i++) {
         struct tensor_classes c = tensor_classes_of(t, i * r.row, r.row);
 
-        for (size_t k = 0; k < r.n; k++) {
-            uint32_t n = (uint32_t)tensor_class_next(&c, text);
-
-            if (raw) {
-                buf_add(to, &n, sizeof(n));
-                buf_add(to, text, n);
-            } else {
-                pb_put_bytes(to, PB_CONTENTS[TENSOR_BYTES].number, (str){text, n});
-            }
-        }
+        for (size_t k = 0; k < r.n; k++)
+            pb_put_bytes(to, PB_CONTENTS[TENSOR_BYTES].number,
+                         (str){text, tensor_class_next(&c, text)});
     }
 }
 
@@ -198,7 +190,7 @@ static void classes_output_write(struct buf *to, const struct infer_wanted *w,
     infer_pb_shape_write(to, shape, rank);
     if (!raw) {
         contents = pb_open(to, PB_TENSOR_CONTENTS);
-        classes_write(to, w, t, false);
+        classes_write(to, w, t);
         pb_close(to, contents);
     }
     pb_close(to, output);
@@ -237,7 +229,7 @@ static void raw_output_write(struct buf *to, const struct infer_wanted *w, const
     if (is_classes(w, t)) {
         size_t raw = pb_open(to, PB_RAW_OUTPUTS);
 
-        classes_write(to, w, t, true);
+        (void)tensor_classes_raw(to, t, w->classification);
         pb_close(to, raw);
         return;
     }

@@ -49,3 +49,5 @@ static inline struct tensor_classes tensor_classes_of(const struct tensor *t, si
 }
 /* The next one, at most `row` times; returns the bytes of the text. */
 size_t tensor_class_next(struct tensor_classes *c, char text[TENSOR_CLASS_TEXT_MAX]);
+/* The top `wanted` of each row as raw BYTES; returns how many bytes. NULL `to`: only that. */
+size_t tensor_classes_raw(struct buf *to, const struct tensor *t, uint32_t wanted);

@@ -41,7 +41,7 @@ struct infer_options {
 struct infer_wanted {
     uint32_t output;         /* index into schema->outputs */
     bool binary;             /* raw bytes behind the JSON */
-    uint32_t classification; /* > 0: the top n as BYTES "value:index"; JSON outputs only */
+    uint32_t classification; /* > 0: the top n as BYTES "value:index" */
     str parameters;          /* JSON text of the object, or STR_NULL */
 };
 

@@ -207,8 +207,42 @@ size_t tensor_class_next(struct tensor_classes *c, char text[TENSOR_CLASS_TEXT_M
     return n + num_i64_text((int64_t)c->at, text + n);
 }
 
+size_t tensor_classes_raw(struct buf *to, const struct tensor *t, uint32_t wanted)
+{
+    size_t row = t->rank ? (size_t)t->shape[t->rank - 1] : 1, bytes = 0;
+    size_t rows = row ? t->count / row : 0, most = MIN((size_t)wanted, row);
+    char text[TENSOR_CLASS_TEXT_MAX];
+
+    for (size_t r = 0; r < rows; r++) {
+        struct tensor_classes c = tensor_classes_of(t, r * row, row);
+
+        for (size_t k = 0; k < most; k++) {
+            uint32_t n = (uint32_t)tensor_class_next(&c, text);
+
+            bytes += sizeof(n) + n;
+            if (!to)
+                continue;
+            buf_add(to, &n, sizeof(n));
+            buf_add(to, text, n);
+        }
+    }
+    return bytes;
+}
+
+static void binary_size_write(struct buf *to, size_t bytes)
+{
+    buf_add_str(to, S("],\"parameters\":{\"binary_data_size\":"));
+    buf_add_u64(to, bytes);
+    buf_add_str(to, S("}}"));
+}
+
+static bool is_classes(const struct infer_wanted *w, const struct tensor *t)
+{
+    return w->classification && t->spec->datatype != TENSOR_BYTES;
+}
+
 /* {"name":..,"datatype":"BYTES","shape":[..,n],"data":["0.9:3",..]} */
-static void classes_write(struct buf *to, const struct tensor *t, uint32_t wanted)
+static void classes_write(struct buf *to, const struct tensor *t, uint32_t wanted, bool binary)
 {
     size_t row = t->rank ? (size_t)t->shape[t->rank - 1] : 1;
     size_t rows = row ? t->count / row : 0, n = MIN((size_t)wanted, row);
@@ -222,6 +256,10 @@ static void classes_write(struct buf *to, const struct tensor *t, uint32_t wante
         buf_add_char(to, ',');
     }
     buf_add_u64(to, n);
+    if (binary) {
+        binary_size_write(to, tensor_classes_raw(NULL, t, wanted));
+        return;
+    }
     buf_add_str(to, S("],\"data\":["));
     for (size_t r = 0; r < rows; r++) {
         struct tensor_classes c = tensor_classes_of(t, r * row, row);
@@ -238,8 +276,8 @@ static void classes_write(struct buf *to, const struct tensor *t, uint32_t wante
 static int output_write(struct buf *to, str head, const struct infer_wanted *w,
                         const struct tensor *t, enum infer_nonfinite nonfinite, struct err *e)
 {
-    if (w->classification && !w->binary && t->spec->datatype != TENSOR_BYTES) {
-        classes_write(to, t, w->classification);
+    if (is_classes(w, t)) {
+        classes_write(to, t, w->classification, w->binary);
         return 0;
     }
     buf_add_str(to, head);
@@ -249,9 +287,7 @@ static int output_write(struct buf *to, str head, const struct infer_wanted *w,
         buf_add_i64(to, t->shape[i]);
     }
     if (w->binary) {
-        buf_add_str(to, S("],\"parameters\":{\"binary_data_size\":"));
-        buf_add_u64(to, tensor_raw_bytes(t));
-        buf_add_str(to, S("}}"));
+        binary_size_write(to, tensor_raw_bytes(t));
         return 0;
     }
     if (tensor_type_kind(t->spec->datatype) == TENSOR_KIND_HALF)
@@ -291,9 +327,14 @@ int infer_response_write(struct buf *to, const struct infer_response_plan *p,
     }
     buf_add_str(to, S("]}"));
     json_bytes = to->n - begin;
-    for (uint32_t i = 0; i < request->wanted_count; i++)
-        if (request->wanted[i].binary)
-            tensor_raw_write(to, &outputs[request->wanted[i].output]);
+    for (uint32_t i = 0; i < request->wanted_count; i++) {
+        const struct infer_wanted *w = &request->wanted[i];
+
+        if (w->binary && is_classes(w, &outputs[w->output]))
+            (void)tensor_classes_raw(to, &outputs[w->output], w->classification);
+        else if (w->binary)
+            tensor_raw_write(to, &outputs[w->output]);
+    }
     if (to->overflowed)
         return FAIL(e, RESOURCE_EXHAUSTED, "the answer exceeds %zu bytes: send fewer rows at once",
                     to->max_bytes);

@@ -562,6 +562,19 @@ static void test_writes_classification(void)
         buf_str(&to),
         S("{\"model_name\":\"m\",\"outputs\":[{\"name\":\"y\",\"datatype\":\"BYTES\",\"shape\":["
           "2,2],\"data\":[\"0.75:1\",\"0.25:0\",\"1e-7:0\",\"nan:1\"]}]}"));
+    buf_clear(&to);
+    NEED_OK(read_json(X_HEAD "[1,2,3]}],\"outputs\":[{\"name\":\"y\",\"parameters\":{"
+                             "\"classification\":1,\"binary_data\":true}}]}"),
+            &f.e);
+    NEED_OK(infer_response_write(&to, &plan, &f.q, out, STR_NULL, INFER_NONFINITE_NULL, &json_bytes,
+                                 &f.e),
+            &f.e);
+    CHECK_STR(str_take(buf_str(&to), json_bytes),
+              S("{\"model_name\":\"m\",\"outputs\":[{\"name\":\"y\",\"datatype\":\"BYTES\","
+                "\"shape\":[2,1],\"parameters\":{\"binary_data_size\":20}}]}"));
+    CHECK_STR(str_skip(buf_str(&to), json_bytes), S("\6\0\0\0"
+                                                    "0.75:1\6\0\0\0"
+                                                    "1e-7:0"));
 }
 
 static void test_answer_too_large(void)

@@ -75,6 +75,9 @@ NODISCARD int api_need_model(struct api_request *rq, const struct json *tree, st
                              struct err *e);
 /* NOT_FOUND unless the version is registered. */
 NODISCARD int api_need_version(struct meta *m, str model, int64_t version, struct err *e);
+/* fallback.c: NOT_FOUND, INVALID_ARGUMENT. */
+NODISCARD int api_check_fallback(struct api *api, struct api_request *rq, const struct json *tree,
+                                 const struct json *endpoint, struct err *e);
 /* alias_move() of a version that is registered. */
 NODISCARD int api_alias_move(struct meta *m, str model, str alias, int64_t version, str actor,
                              str reason, int64_t *ret_previous, struct err *e);

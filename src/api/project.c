@@ -46,7 +46,8 @@ static NODISCARD int read_tree(struct api_request *rq, struct project_result *re
 
 /* --- References that only the state can answer ------------------------------------------------ */
 
-static NODISCARD int check_references(struct api *api, const struct json *tree, struct err *e)
+static NODISCARD int check_references(struct api *api, struct api_request *rq,
+                                      const struct json *tree, struct err *e)
 {
     const struct json *endpoints = json_get(tree, S("endpoints"));
 
@@ -56,6 +57,7 @@ static NODISCARD int check_references(struct api *api, const struct json *tree, 
         const struct json *split = json_get(endpoint, S("versions"));
         str model = json_str_or(json_get(endpoint, S("model")), S(""));
 
+        TRY(api_check_fallback(api, rq, tree, endpoint, e));
         if (!json_is_container(split))
             continue;
         JSON_EACH (share, split) {
@@ -93,7 +95,7 @@ int api_project_plan(struct api *api, struct api_request *rq, struct err *e)
 
     TRY(read_tree(rq, &r, e));
     TRY(api_applied(api, rq->a, &before, &base, e));
-    TRY(check_references(api, r.norm, e));
+    TRY(check_references(api, rq, r.norm, e));
     TRY(diff_tree(project_diff(before, r.norm, rq->a), rq->a, &changes, e));
     TRY(registry_contract_notes(api->ctx.meta, before, r.norm, rq->a, &notes, e));
     jo_object(rq->out);
@@ -170,7 +172,7 @@ int api_project_apply(struct api *api, struct api_request *rq, struct err *e)
         return FAIL(e, INVALID_ARGUMENT, "base is missing: the hash that the plan was made from");
     if (!str_eq(base, now_hash))
         return refuse_stale(rq, before, now_hash, base, r.norm, e);
-    TRY(check_references(api, r.norm, e));
+    TRY(check_references(api, rq, r.norm, e));
     TRY(diff_tree(project_diff(before, r.norm, rq->a), rq->a, &changes, e));
     TRY(registry_contract_notes(api->ctx.meta, before, r.norm, rq->a, &notes, e));
     if (!str_eqz(now_hash, r.hash)) {

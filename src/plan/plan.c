@@ -7,6 +7,7 @@
 #include "plan/plan.h"
 
 #include "plan/auth.h"
+#include "plan/fallback.h"
 
 #include "base/files.h"
 #include "base/hash.h"
@@ -177,6 +178,7 @@ static NODISCARD int endpoint_read(const struct json *part, struct arena *a,
     ep->salt = arena_dup(a, json_str_or(json_get(sticky, S("salt")), ep->name));
     TRY(read_limits(part, ep, e));
     TRY(plan_rate_read(json_get(part, S("limit")), &ep->limit, e));
+    TRY(plan_idempotency_read(json_get(part, S("idempotency")), &ep->idempotency, e));
     TRY(read_versions(part, a, ep, e));
     if (json_get(part, S("aliases")))
         ep->aliases = json_copy(a, json_get(part, S("aliases")));
@@ -184,7 +186,8 @@ static NODISCARD int endpoint_read(const struct json *part, struct arena *a,
         return 0; /* declared, but nothing is registered yet: not ready */
     TRY(json_need_object(part, S("signature"), &signature, e));
     TRY(plan_signature_read(signature, a, &ep->signature, e));
-    return plan_post_read(json_get(part, S("post")), &ep->signature.reading, a, &ep->post, e);
+    TRY(plan_post_read(json_get(part, S("post")), &ep->signature.reading, a, &ep->post, e));
+    return plan_fallback_read(json_get(part, S("fallback")), a, ep, e);
 }
 
 int plan_endpoint_read(const struct json *part, str hash, struct arena *a,

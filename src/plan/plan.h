@@ -85,6 +85,23 @@ struct plan_queue {
     uint8_t priority;   /* of a request that does not say */
 };
 
+/* What answers when the version that was chosen for a request fails: plan/fallback.h. */
+struct plan_fallback {
+    bool on;
+    uint32_t versions[PLAN_VERSIONS_MAX]; /* in this order; each is among those of the endpoint */
+    size_t version_count;
+    struct tensor *answer; /* the static answer: one row of every output; NULL: none */
+    double share;          /* of the time left, for a version that another one comes after */
+    bool shed;             /* also for requests refused as overload */
+};
+
+/* How long answers are kept for repeated request ids. window_ns = 0: not at all. */
+struct plan_idempotency {
+    int64_t window_ns;
+    uint64_t bytes_max;
+    uint32_t entries_max;
+};
+
 struct plan_endpoint {
     str name;
     str hash; /* of this part */
@@ -102,7 +119,9 @@ struct plan_endpoint {
     struct plan_signature signature; /* of all its versions */
     struct plan_version versions[PLAN_VERSIONS_MAX];
     size_t version_count;
-    struct plan_rate limit;       /* of all its callers together */
+    struct plan_rate limit; /* of all its callers together */
+    struct plan_fallback fallback;
+    struct plan_idempotency idempotency;
     struct json *aliases;         /* response field aliases: {"timestamp":"time"}, or NULL */
     const struct plan_post *post; /* what is done with answers; or NULL */
 };

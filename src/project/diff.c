@@ -200,6 +200,24 @@ static void diff_items(struct diff *d, const struct field *f, const struct json 
     }
 }
 
+/* Of a list whose items have no names: by their places. */
+static void diff_places(struct diff *d, const struct field *f, const struct json *before,
+                        const struct json *after, str path)
+{
+    const struct json *old = before->first, *new = after->first;
+
+    for (size_t i = 0; old || new; i++) {
+        str at = join(d, path, arena_printf(d->a, "%zu", i));
+
+        if (old && new)
+            diff_section(d, f->sub, old, new, at);
+        else
+            tell_item(d, f, old, new, at);
+        old = old ? old->next : NULL;
+        new = new ? new->next : NULL;
+    }
+}
+
 static void diff_value(struct diff *d, const struct field *f, const struct json *before,
                        const struct json *after, str path)
 {
@@ -230,7 +248,7 @@ static void diff_field(struct diff *d, const struct field *f, const struct json 
     else if (f->kind == KIND_SUBS)
         diff_subs(d, f, before, after, path);
     else if (f->kind == KIND_ITEMS && both)
-        diff_items(d, f, before, after, path);
+        (f->as ? diff_items : diff_places)(d, f, before, after, path);
     else
         diff_value(d, f, before, after, path);
 }

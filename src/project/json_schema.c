@@ -122,6 +122,10 @@ static void schema_value(struct json_out *o, const struct field *f, enum kind ki
                                              : KIND_TEXT,
                       a);
         break;
+    case KIND_VALUES:
+        members_begin(o, a);
+        types_are(o, "number|boolean|string|array", a);
+        break;
     case KIND_TEXT_LISTS:
         members_begin(o, a);
         list_begin(o);

@@ -23,7 +23,7 @@ static bool is_empty(const struct json *src)
 static bool is_map(enum kind kind)
 {
     return kind == KIND_SUBS || kind == KIND_TEXT_MAP || kind == KIND_WEIGHTS ||
-           kind == KIND_NUMBERS || kind == KIND_TEXT_LISTS;
+           kind == KIND_NUMBERS || kind == KIND_TEXT_LISTS || kind == KIND_VALUES;
 }
 
 static bool fail_value(struct walk *w, const struct field *f, enum kind kind, const struct path *p,
@@ -170,6 +170,31 @@ static bool read_list(struct walk *w, const struct field *f, enum kind element,
     return ok;
 }
 
+static bool is_plain(const struct json *v)
+{
+    return v->type != JSON_NULL && !json_is_container(v);
+}
+
+/* Any value, or a list of values: what they must be, only a model can tell. */
+static bool read_values(struct walk *w, const struct path *at, struct json *value)
+{
+    const struct json *list = at->at->type == JSON_ARRAY ? at->at : NULL;
+    bool ok = is_plain(at->at) || (list && list->count);
+
+    JSON_EACH (item, list)
+        ok &= is_plain(item);
+    if (ok && list && list->count > PROJECT_LIST_MAX)
+        return fail_many(w, at, PROJECT_LIST_MAX);
+    if (ok)
+        *value = *json_copy(w->a, at->at);
+    else
+        problem_add(w, at, false,
+                    arena_printf(w->a, STR_F " is " STR_F, STR_A(path_text(at, w->a)),
+                                 STR_A(value_shown(at->at, w->a))),
+                    S("a number, true, false or a text, or a list of them"), STR_NULL);
+    return ok;
+}
+
 /* The kind of the values of a mapping that is not described by a section. */
 static bool read_entry(struct walk *w, const struct field *f, const struct path *at,
                        struct json *value)
@@ -188,6 +213,8 @@ static bool read_entry(struct walk *w, const struct field *f, const struct path 
 
     if (f->kind == KIND_TEXT_LISTS)
         return read_list(w, &texts, KIND_TEXT, at, value);
+    if (f->kind == KIND_VALUES)
+        return read_values(w, at, value);
     return value_read(entry, kind, w->normal, at->at, value, w->a, &hint) ||
            fail_value(w, entry, kind, at, hint);
 }
@@ -210,7 +237,7 @@ static bool fail_name(struct walk *w, const struct field *f, const struct path *
     }
     /* Features and tensors have the names of their files; ours go into paths and metrics. */
     if (f->kind == KIND_TEXT_LISTS || f->kind == KIND_TEXT_MAP || f->kind == KIND_NUMBERS ||
-        f->sub == SECTION_monitor_feature || str_is_name(at->key))
+        f->kind == KIND_VALUES || f->sub == SECTION_monitor_feature || str_is_name(at->key))
         return false;
     problem_add(w, at, true,
                 arena_printf(w->a, STR_F " has the entry '" STR_F "'",

@@ -15,6 +15,7 @@
 #include <stdlib.h>
 
 #define VERSIONS_MAX 7 /* of an endpoint, beside a shadow */
+#define FALLBACK_MAX 7 /* the versions of an endpoint, less the one that failed */
 
 /* --- Datasets, models --------------------------------------------------------------------- */
 
@@ -195,8 +196,12 @@ static void rule_endpoint(struct walk *w, const struct path *p, struct json *nor
     struct json *versions = json_get(norm, S("versions"));
     struct path alias = at_field(w, p, SECTION_endpoint, "alias");
     struct path at = at_field(w, p, SECTION_endpoint, "versions");
+    struct path window = at_field(w, p, SECTION_endpoint, "idempotency");
     double sum = 0;
 
+    if (is_set(norm, "idempotency") && json_bool_or(json_get(norm, S("durable_log")), false))
+        fail_at(w, &window, S("stands beside durable_log, which may take an answer back"),
+                S("one of the two"));
     if (versions->count == 0) {
         if (!is_set(norm, "alias"))
             fail_at(w, &alias, S("is none, and there are no versions"),
@@ -212,6 +217,40 @@ static void rule_endpoint(struct walk *w, const struct path *p, struct json *nor
         fail_at(w, &at, WHAT("has %zu entries", versions->count), WHAT("at most %d", VERSIONS_MAX));
     else if (fabs(sum - 1) > 1e-9)
         fail_at(w, &at, WHAT("add up to %.6g%%", sum * 100), S("100%"));
+}
+
+static void rule_fallback_step(struct walk *w, const struct path *p, struct json *norm)
+{
+    unsigned n =
+        is_set(norm, "alias") + is_set(norm, "version") + (json_get(norm, S("answer"))->count > 0);
+
+    if (n != 1)
+        fail_at(w, p, WHAT("has %u of 'alias', 'version' and 'answer'", n), S("one of them"));
+}
+
+/* A chain says each thing once, and what always answers last. */
+static void rule_fallback(struct walk *w, const struct path *p, struct json *norm)
+{
+    struct path list = at_field(w, p, SECTION_fallback, "chain");
+    const struct json *chain = json_get(norm, S("chain"));
+    size_t i = 0;
+
+    if (chain->count > FALLBACK_MAX)
+        fail_at(w, &list, WHAT("has %zu entries", chain->count), WHAT("at most %d", FALLBACK_MAX));
+    JSON_EACH (step, chain) {
+        struct path at = {&list, STR_NULL, i, json_at(list.at, i)};
+
+        i++;
+        if (json_get(step, S("answer"))->count && step->next)
+            fail_at(w, &at, S("answers always, and something comes after it"),
+                    S("the static answer last"));
+        JSON_EACH (before, chain) {
+            if (before == step)
+                break;
+            if (json_equal(before, step))
+                fail_at(w, &at, S("stands in the chain a second time"), S("each step once"));
+        }
+    }
 }
 
 static void rule_false_alarms(struct walk *w, const struct path *p, struct json *norm)
@@ -351,6 +390,7 @@ rule_fn *rule_of(enum section_id id)
         [SECTION_endpoint] = rule_endpoint, [SECTION_false_alarms] = rule_false_alarms,
         [SECTION_psi] = rule_psi,           [SECTION_rollout] = rule_rollout,
         [SECTION_rate] = rule_rate,         [SECTION_issuer] = rule_issuer,
+        [SECTION_fallback] = rule_fallback, [SECTION_fallback_step] = rule_fallback_step,
     };
 
     return rules[id];

@@ -55,6 +55,12 @@ static uint32_t share_of(uint32_t limit, uint8_t priority)
     return (uint32_t)MAX(n, (uint64_t)1);
 }
 
+static int overloaded(const struct served_endpoint *ep, enum shed_reason why, struct err *e)
+{
+    return FAIL(e, UNAVAILABLE, "endpoint '" STR_F "' is overloaded: %s", STR_A(ep->plan.name),
+                nouns[why]);
+}
+
 static int refuse(struct conn *c, const struct served_endpoint *ep, enum shed_reason why,
                   int64_t retry_ns, struct err *e)
 {
@@ -62,8 +68,12 @@ static int refuse(struct conn *c, const struct served_endpoint *ep, enum shed_re
 
     c->shed = why;
     c->retry_ms = (uint32_t)CLAMP(ms, (int64_t)1, (int64_t)RETRY_MS_MAX);
-    return FAIL(e, UNAVAILABLE, "endpoint '" STR_F "' is overloaded: %s", STR_A(ep->plan.name),
-                nouns[why]);
+    return overloaded(ep, why, e);
+}
+
+int admission_refused(const struct exchange *x, struct err *e)
+{
+    return overloaded(x->ep, x->shed, e);
 }
 
 int admission_queue_full(const struct exchange *x, struct err *e)
@@ -113,7 +123,7 @@ static NODISCARD int check_turn(struct conn *c, struct served_endpoint *ep, cons
     if (l->exchange_count < limit)
         return 0;
     for (uint32_t i = 0; i < l->exchange_count; i++)
-        inflight += l->exchanges[i].ep == ep;
+        inflight += l->exchanges[i].ep == ep && !l->exchanges[i].caught;
     return inflight < limit ? 0 : refuse(c, ep, SHED_INFLIGHT, l->gathered_ns, e);
 }
 
@@ -221,8 +231,8 @@ int admission_early(struct conn *c, struct served_endpoint *ep, int64_t timeout_
                        .arrival_ns = c->came_ns,
                        .now_ns = time_mono_ns()};
 
-    if (ep->champion->plan->weight != PLAN_WEIGHT_ONE) /* another version may have time */
-        return 0;
+    if (ep->champion->plan->weight != PLAN_WEIGHT_ONE || fallback_takes_shed(ep))
+        return 0; /* another version, or an answer that nobody computes, may save it */
     TRY(header_priority(c, &asked, e));
     if (!may_go_first(c))
         d.priority = priority_of(c, ep, asked);
@@ -243,4 +253,19 @@ int admission_check(const struct exchange *x, struct err *e)
                        .now_ns = time_mono_ns()};
 
     return check(x->conn, x->ep, &d, e);
+}
+
+int admission_next(struct exchange *x, struct err *e)
+{
+    const struct plan_queue *q = &x->ep->plan.queue;
+    const struct crew *crew = x->version->model->crew;
+    int64_t wait_ns = crew_wait_ns(crew, x->priority);
+
+    if (!q->limit && crew_jobs(crew) >= share_of(MAX(crew_limit(crew), q->limit_min), x->priority))
+        x->shed = SHED_LIMIT;
+    else if (wait_ns && time_mono_ns() + wait_ns > x->fb.until_ns)
+        x->shed = SHED_DEADLINE;
+    else
+        return 0;
+    return admission_refused(x, e);
 }

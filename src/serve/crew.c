@@ -230,34 +230,6 @@ static bool take_batch(struct worker *w)
 /* --- Running ------------------------------------------------------------------------------------
  */
 
-static size_t row_bytes(const struct tensor_spec *spec)
-{
-    return (size_t)tensor_row_elements(spec) * tensor_type_bytes(spec->datatype);
-}
-
-static void copy_in(struct worker *w, const struct crew_job *j, uint32_t row_at)
-{
-    const struct runtime_model *m = w->crew->model;
-
-    for (uint32_t i = 0; i < m->input_count; i++) {
-        struct tensor *to = &w->slot->inputs[i];
-        const struct tensor *from = &j->inputs[i];
-
-        if (m->batched) {
-            size_t row = row_bytes(to->spec);
-
-            memcpy((char *)to->data + row_at * row, from->data, j->rows * row);
-            continue;
-        }
-        ASSERT(from->bytes <= to->cap_bytes);
-        memcpy(to->data, from->data, from->bytes);
-        memcpy(to->shape, from->shape, sizeof(to->shape));
-        to->rank = from->rank;
-        to->count = from->count;
-        to->bytes = from->bytes;
-    }
-}
-
 static void copy_texts(struct arena *a, str *texts, size_t n)
 {
     for (size_t i = 0; i < n; i++)
@@ -364,7 +336,7 @@ static void run_alone(struct worker *w, struct crew_job *j)
 {
     int rc;
 
-    copy_in(w, j, 0);
+    runtime_slot_put(w->slot, j->inputs, j->rows, 0);
     w->slot->trace = j->trace;
     rc = run_slot(w, j->rows, j->deadline_ns, &j->e);
     note_trace(w, j);
@@ -400,7 +372,7 @@ static void run_batch(struct worker *w)
         return;
     }
     for (uint32_t i = 0; i < w->job_count; at += w->jobs[i++]->rows)
-        copy_in(w, w->jobs[i], at);
+        runtime_slot_put(w->slot, w->jobs[i]->inputs, w->jobs[i]->rows, at);
     w->slot->trace = carrier(w);
     rc = run_slot(w, w->rows, latest, &e);
     for (uint32_t i = 0; i < w->job_count; i++)

@@ -42,18 +42,27 @@ static const struct {
 /* --- Answers ------------------------------------------------------------------------------------
  */
 
-static size_t head_fields(struct http1_header fields[1])
+#define HEAD_MAX 3
+
+static size_t head_fields(struct http1_header fields[HEAD_MAX])
 {
     fields[0] = (struct http1_header){S("content-type"), S("application/grpc")};
     return 1;
 }
 
-static void finish(struct http2_stream *st, str message)
+/* `x`: whose answer it is; NULL for the other calls. */
+static void finish(struct http2_stream *st, const struct exchange *x, str message)
 {
-    struct http1_header fields[1], trailers[GRPC_TRAILERS_MAX];
+    struct http1_header fields[HEAD_MAX], trailers[GRPC_TRAILERS_MAX];
     char text[GRPC_TEXT_BYTES];
+    size_t n = head_fields(fields);
+    str note;
 
-    http2_respond_head(st, 200, fields, head_fields(fields));
+    if (x && (note = x->repeated ? x->repeated->note : fallback_header(x->conn->l, x)).n)
+        fields[n++] = (struct http1_header){S("x-weir-fallback"), note};
+    if (x && x->repeated)
+        fields[n++] = (struct http1_header){S("idempotent-replayed"), S("true")};
+    http2_respond_head(st, 200, fields, n);
     http2_stream_write(st, message);
     http2_stream_finish(st, trailers, grpc_trailers(NULL, text, trailers));
     http2_stream_release(st);
@@ -61,7 +70,7 @@ static void finish(struct http2_stream *st, str message)
 
 static void finish_error(struct http2_stream *st, const struct err *e, uint32_t retry_ms)
 {
-    struct http1_header fields[2 + GRPC_TRAILERS_MAX];
+    struct http1_header fields[HEAD_MAX + GRPC_TRAILERS_MAX];
     char text[GRPC_TEXT_BYTES], pushback[12];
     size_t n = head_fields(fields);
 
@@ -97,7 +106,7 @@ void grpc_respond_done(struct http2_stream *st, struct serve_loop *l, int rc, co
     else if (grpc_message_end(&l->body, began, &late))
         finish_error(st, &late, 0);
     else
-        finish(st, buf_str(&l->body));
+        finish(st, NULL, buf_str(&l->body));
 }
 
 void grpc_refuse(struct http2_stream *st)
@@ -125,7 +134,7 @@ RUNS_ON(on_loop) static void end(struct conn *c, size_t began)
         grpc_answer_error(c, &e);
     else {
         observe_answer(c, 200, CODE_OK, c->l->body.n);
-        finish(TAKE(c->stream), buf_str(&c->l->body));
+        finish(TAKE(c->stream), NULL, buf_str(&c->l->body));
     }
 }
 
@@ -147,7 +156,7 @@ static NODISCARD int write_infer(struct serve_loop *l, struct exchange *x,
     size_t began = grpc_message_begin(body);
 
     TRY(infer_pb_response_write(body, &x->version->response_pb, request,
-                                post_of_tensors(l, x, outputs), STR_NULL, e));
+                                post_of_tensors(l, x, outputs), fallback_parameters(l, x), e));
     return grpc_message_end(body, began, e);
 }
 
@@ -158,7 +167,7 @@ static void respond(struct exchange *x, int rc, const struct err *e, str body)
     if (rc)
         finish_error(TAKE(x->stream), e, 0);
     else
-        finish(TAKE(x->stream), body);
+        finish(TAKE(x->stream), x, body);
 }
 
 int grpc_model(struct conn *c, str message, struct route_match *ret, struct err *e)

@@ -125,7 +125,7 @@ static NODISCARD int write_message(struct serve_loop *l, struct exchange *x,
 
     opened = infer_pb_stream_open(body);
     TRY(infer_pb_response_write(body, &x->version->response_pb, request,
-                                post_of_tensors(l, x, outputs), STR_NULL, e));
+                                post_of_tensors(l, x, outputs), fallback_parameters(l, x), e));
     infer_pb_stream_close(body, opened);
     return grpc_message_end(body, began, e);
 }
@@ -164,6 +164,7 @@ RUNS_ON(on_loop) static void infer(struct grpc_stream *gs, const struct grpc_mes
     c->stream = gs->st;
     c->call = &gs->call;
     c->noted = false;
+    gs->open++; /* a repeat is answered at once */
     rc = grpc_unfold(c, gm, &message, &e);
     if (!rc)
         rc = grpc_model(c, message, &m, &e);
@@ -178,12 +179,12 @@ RUNS_ON(on_loop) static void infer(struct grpc_stream *gs, const struct grpc_mes
     c->call = NULL;
     c->req = &c->own_req;
     if (rc) {
+        gs->open--;
         if (c->pending) /* the answers of earlier messages come first */
             turn_flush(c->l);
         send_error(gs, &e);
         return;
     }
-    gs->open++;
     gs->in_crew = c->away != before;
 }
 

@@ -166,10 +166,12 @@ static void clear(struct note *n)
     n->end = END_COUNT;
 }
 
-static void put_exchange(struct note *n, const struct exchange *x)
+static void put_exchange(struct note *n, const struct exchange *x,
+                         const struct counter_series *series)
 {
     n->wall_ns = x->wall_ns;
-    n->series = x->version->counters;
+    n->series = series;
+    n->fallback = x->fb.on ? fallback_reasons[x->fb.reason] : NULL;
     n->form = x->form ? x->form->name : NULL;
     n->rows = x->rows;
     n->id_bytes = put(n->id, sizeof(n->id), (str){x->id, x->id_bytes});
@@ -196,7 +198,8 @@ static void commit(struct serve_loop *l)
 }
 
 /* NULL: nobody is to be told. */
-static struct note *choose(struct serve_loop *l, const struct exchange *x, const struct tracked *k,
+static struct note *choose(struct serve_loop *l, const struct exchange *x,
+                           const struct counter_series *series, const struct tracked *k,
                            bool failed, uint64_t total_us)
 {
     uint64_t key = k->has_trace ? trace_key(&k->trace) : hash64(x->id, x->id_bytes, 0);
@@ -210,7 +213,7 @@ static struct note *choose(struct serve_loop *l, const struct exchange *x, const
         return NULL;
     clear(n);
     put_tracked(n, k);
-    put_exchange(n, x);
+    put_exchange(n, x, series);
     n->why = (uint8_t)why;
     return n;
 }
@@ -222,7 +225,7 @@ void observe_exchange(struct serve_loop *l, const struct exchange *x, int rc, en
 
     if (LIKELY(!l->telemetry) || !x->tracked)
         return;
-    n = choose(l, x, x->tracked, rc != 0, t->total_us);
+    n = choose(l, x, x->version->counters, x->tracked, rc != 0, t->total_us);
     if (!n)
         return;
     put_times(n, t);
@@ -231,6 +234,24 @@ void observe_exchange(struct serve_loop *l, const struct exchange *x, int rc, en
     n->status = (uint16_t)(rc ? code_http_status((enum code)rc) : 200);
     n->bytes_out = l->body.n;
     count_anomalies(n, x, inputs);
+    commit(l);
+}
+
+void observe_repeated(struct serve_loop *l, const struct exchange *x, const struct replay *r)
+{
+    uint64_t us = (uint64_t)MAX(time_mono_ns() - x->arrival_ns, 0) / NS_PER_US;
+    struct note *n;
+
+    if (LIKELY(!l->telemetry) || !x->tracked)
+        return;
+    n = choose(l, x, r->series, x->tracked, false, us);
+    if (!n)
+        return;
+    n->total_us = us;
+    n->replayed = true;
+    n->end = END_OK;
+    n->status = 200;
+    n->bytes_out = r->body.n;
     commit(l);
 }
 
@@ -245,7 +266,7 @@ void observe_refused(struct conn *c, const struct exchange *x, enum request_end 
         return;
     tracked_fill(l, c, &l->turn, &k);
     c->noted = true;
-    n = choose(l, x, &k, true, us);
+    n = choose(l, x, x->version->counters, &k, true, us);
     if (!n)
         return;
     n->total_us = us;

@@ -22,6 +22,9 @@ void observe_begin(struct serve_loop *l, struct exchange *x) RUNS_ON(on_loop);
 /* The answer of x lies in l->body. */
 void observe_exchange(struct serve_loop *l, const struct exchange *x, int rc, enum request_end end,
                       const struct tensor *inputs, const struct exchange_times *t) RUNS_ON(on_loop);
+/* x, which has not run, gets the answer that its request had before. */
+void observe_repeated(struct serve_loop *l, const struct exchange *x, const struct replay *r)
+    RUNS_ON(on_loop);
 /* The request at hand, to the endpoint of x, was refused before it ran. */
 void observe_refused(struct conn *c, const struct exchange *x, enum request_end end, enum code code,
                      int status, uint64_t us) RUNS_ON(on_loop);

@@ -25,7 +25,10 @@ struct offload {
     struct crew_job job;
     struct stream_owner owner; /* of its stream, if it has one */
     struct exchange x;
-    struct conn *conn; /* frozen until this is back */
+    struct crew *crew;                  /* that the job is in; NULL: in none */
+    const struct served_version *asked; /* whose crew had the job last */
+    bool left;                          /* the peer has reset the stream */
+    struct conn *conn;                  /* frozen until this is back */
     struct serve_loop *l;
     struct served_plan *plan; /* a reference while it is away */
     struct arena arena;
@@ -116,6 +119,8 @@ struct exchange *offload_begin(struct serve_loop *l, struct conn *c, struct serv
     exchange_begin(l, &off->x, c, ep);
     off->x.off = off;
     observe_begin(l, &off->x);
+    off->crew = NULL;
+    off->left = false;
     off->conn = c;
     off->job.inputs = *ret_inputs = inputs;
     return &off->x;
@@ -147,31 +152,64 @@ static void offload_unlink(struct offload *off)
 void offloads_abandon(struct conn *c)
 {
     for (struct offload *off = c->away; off; off = off->next)
-        crew_abandon(off->x.version->model->crew, &off->job);
+        if (off->crew)
+            crew_abandon(off->crew, &off->job);
 }
 
 /* --- There --------------------------------------------------------------------------------------
  */
 
+/* Puts the job into the queue of the version at hand; false: there is no room. */
+static NODISCARD bool submit(struct offload *off)
+{
+    struct exchange *x = &off->x;
+
+    off->crew = x->version->model->crew;
+    off->asked = x->version;
+    off->job.trace = x->tracked && x->tracked->has_trace ? &x->tracked->run : NULL;
+    off->job.deadline_ns = x->fb.until_ns;
+    off->job.priority = x->priority;
+    if (crew_submit(off->crew, &off->job))
+        return true;
+    off->crew = NULL;
+    return false;
+}
+
+/* Nothing ran and nothing will; what to answer instead is for the next turn to find out. */
+static void come_back(struct offload *off, int rc, const struct err *e)
+{
+    off->job.rc = rc;
+    off->job.e = *e;
+    off->job.outputs = NULL;
+    off->job.expired = false;
+    off->job.was_traced = false;
+    off->job.batch_rows = off->job.run_rows = 0;
+    off->job.begun_ns = 0;
+    off->job.ended_ns = time_mono_ns();
+    mailbox_post(off->job.reply_to, &off->job.mail);
+}
+
 int offload_commit(struct serve_loop *l, struct exchange *x, uint32_t rows, str sticky_key,
                    struct err *e)
 {
     struct offload *off = x->off;
+    int rc;
 
-    x->version = exchange_route(l, x, sticky_key);
+    exchange_route(l, x, sticky_key);
     x->rows = rows;
-    TRY(admission_check(x, e));
     off->job.reply_to = &l->returns;
     off->job.arena = &off->arena;
     off->job.rows = x->ep->batched ? rows : 1;
-    off->job.trace = x->tracked && x->tracked->has_trace ? &x->tracked->run : NULL;
-    off->job.deadline_ns = x->deadline_ns;
-    off->job.priority = x->priority;
-    if (!crew_submit(x->version->model->crew, &off->job))
-        return admission_queue_full(x, e);
+    rc = admission_check(x, e);
+    if (!rc && !submit(off))
+        rc = admission_queue_full(x, e);
+    if (rc && !fallback_catches_shed(x, rc, true))
+        return rc;
+    if (rc)
+        come_back(off, rc, e);
     __atomic_add_fetch(&x->ep->away, 1, __ATOMIC_RELAXED);
     off->plan = served_plan_ref(l->plan);
-    loop_timer_set(l->loop, &off->late, x->deadline_ns);
+    loop_timer_set(l->loop, &off->late, fallback_last_ns(x));
     offload_link(off);
     if (x->stream && x->stream->owner == &exchange_in_turn)
         x->stream->owner = &off->owner;
@@ -186,7 +224,9 @@ static void on_closed(struct stream_owner *o)
 {
     struct offload *off = CONTAINER_OF(o, struct offload, owner);
 
-    crew_abandon(off->x.version->model->crew, &off->job);
+    off->left = true;
+    if (off->crew)
+        crew_abandon(off->crew, &off->job);
 }
 
 static struct exchange_times times(const struct offload *off, int64_t now_ns)
@@ -201,6 +241,11 @@ static struct exchange_times times(const struct offload *off, int64_t now_ns)
                                    .ran_in = j->was_traced ? &j->ran_in : NULL};
 }
 
+static bool is_waited_for(const struct offload *off)
+{
+    return !off->left && !off->conn->gone;
+}
+
 /* The answer goes out, or nowhere when the client has left meanwhile. */
 RUNS_ON(on_loop) static void meet_client(struct offload *off)
 {
@@ -210,43 +255,91 @@ RUNS_ON(on_loop) static void meet_client(struct offload *off)
         conn_touch(off->conn);
 }
 
+RUNS_ON(on_loop)
+static void answer_with(struct offload *off, int rc, struct err *e, const struct exchange_times *t)
+{
+    struct exchange *x = &off->x;
+    const struct tensor *inputs = off->job.inputs, *outputs = rc ? NULL : off->job.outputs;
+
+    if (!rc && fallback_is_static(x)) {
+        inputs = NULL;
+        outputs = fallback_outputs(off->l, x);
+    }
+    meet_client(off);
+    exchange_answer(off->l, x, rc, e, inputs, outputs, t);
+}
+
 /* First at the deadline: the answer goes without the model. Then when its worker seems stuck. */
 static void on_late(struct loop *loop, struct loop_timer *t)
 {
     struct offload *off = CONTAINER_OF(t, struct offload, late);
-    struct crew *crew = off->x.version->model->crew;
     struct exchange *x = &off->x;
     int64_t now_ns = loop_now_ns(loop);
     /* the worker may still be writing its own times */
     struct exchange_times took = {.total_us = (uint64_t)((now_ns - x->arrival_ns) / NS_PER_US)};
     struct err e;
+    int rc;
 
     ROLE_ASSERT(on_loop);
     if (!x->conn) {
         conn_drop(off->conn);
         return;
     }
-    crew_abandon(crew, &off->job);
-    crew_watch(crew, now_ns);
-    meet_client(off);
-    exchange_answer(off->l, x, exchange_too_late(x, &e), &e, NULL, NULL, &took);
+    if (off->crew) {
+        crew_abandon(off->crew, &off->job);
+        crew_watch(off->crew, now_ns);
+    }
+    rc = exchange_too_late(x, &e);
+    if (is_waited_for(off) && fallback_answer(off->l, x, (enum code)rc, false))
+        rc = 0;
+    answer_with(off, rc, &e, &took);
     x->conn = NULL;
     loop_timer_set(loop, &off->late, now_ns + STUCK_NS);
 }
 
-RUNS_ON(on_loop) static void answer(struct serve_loop *l, struct offload *off)
+/* Goes down the chain. True: the job is with another crew, or the next step is static and *rc 0. */
+RUNS_ON(on_loop) static bool catch_failure(struct serve_loop *l, struct offload *off, int *rc)
 {
     struct crew_job *j = &off->job;
     struct exchange *x = &off->x;
-    struct exchange_times t = times(off, j->ended_ns);
+    bool shed = x->caught || j->expired;
+
+    x->caught = false;
+    while (fallback_next(l, x, (enum code) * rc, shed)) {
+        if (fallback_is_static(x)) {
+            *rc = 0;
+            return false;
+        }
+        *rc = admission_next(x, &j->e);
+        if (!*rc && submit(off))
+            return true;
+        if (!*rc) {
+            x->shed = SHED_QUEUE_FULL;
+            *rc = admission_refused(x, &j->e);
+        }
+        shed = true;
+    }
+    return false;
+}
+
+/* False: it went on to another version. */
+RUNS_ON(on_loop) static bool answer(struct serve_loop *l, struct offload *off)
+{
+    struct crew_job *j = &off->job;
+    struct exchange *x = &off->x;
+    struct exchange_times t;
     int rc = j->rc;
 
-    if ((!rc || rc == CODE_CANCELLED) && j->ended_ns > x->deadline_ns)
-        rc = exchange_too_late(x, &j->e);
+    off->crew = NULL;
     if (j->expired)
         x->shed = SHED_EXPIRED;
-    meet_client(off);
-    exchange_answer(l, x, rc, &j->e, j->inputs, rc ? NULL : j->outputs, &t);
+    if ((!rc || rc == CODE_CANCELLED) && j->ended_ns > x->deadline_ns)
+        rc = exchange_too_late(x, &j->e);
+    if (rc && is_waited_for(off) && catch_failure(l, off, &rc))
+        return false;
+    t = times(off, fallback_is_static(x) ? time_mono_ns() : j->ended_ns);
+    answer_with(off, rc, &j->e, &t);
+    return true;
 }
 
 void offload_returned(struct loop *loop, struct mailbox *mb, struct mail *m)
@@ -256,14 +349,14 @@ void offload_returned(struct loop *loop, struct mailbox *mb, struct mail *m)
     bool answered = !off->x.conn;
 
     ROLE_ASSERT(on_loop);
-    loop_timer_cancel(loop, &off->late);
     if (off->job.batch_rows) {
         counter_add(&l->counters.batches, 1);
         counter_add(&l->counters.batched_rows, off->job.batch_rows);
-        counters_batch(&off->x.version->counters->rows[l->index], off->job.batch_rows);
+        counters_batch(&off->asked->counters->rows[l->index], off->job.batch_rows);
     }
-    if (!answered)
-        answer(l, off);
+    if (!answered && !answer(l, off))
+        return;
+    loop_timer_cancel(loop, &off->late);
     __atomic_sub_fetch(&off->x.ep->away, 1, __ATOMIC_RELAXED);
     offload_unlink(off);
     conn_back(off->conn);

@@ -16,7 +16,7 @@ static NODISCARD int write_infer(struct serve_loop *l, struct exchange *x,
     struct infer_request *request = x->form_state;
 
     TRY(infer_response_write(body, &x->version->response, request, post_of_tensors(l, x, outputs),
-                             STR_NULL, INFER_NONFINITE_NULL, &x->json_bytes, e));
+                             fallback_parameters(l, x), INFER_NONFINITE_NULL, &x->json_bytes, e));
     if (request->any_binary)
         x->content_type = "application/octet-stream";
     else
@@ -95,6 +95,7 @@ int oip_exchange(struct conn *c, struct served_endpoint *ep, struct served_versi
     struct tensor *inputs;
     struct exchange *x = turn_begin(c->l, c, ep, into, body.n, &inputs);
     struct arena *a = exchange_arena(c->l, x);
+    bool done = false;
     int rc;
 
     request = arena_alloc(a, sizeof(*request));
@@ -119,7 +120,9 @@ int oip_exchange(struct conn *c, struct served_endpoint *ep, struct served_versi
             request->id = (str){x->id, x->id_bytes};
         rc = admission_read(c, x, request->parameters, form->timeout_ns, e);
     }
-    if (!rc)
+    if (!rc && ep->window && x->id_given)
+        rc = idempotency_begin(c, x, body, &done, e);
+    if (!rc && !done)
         rc = turn_commit(c->l, x, into, ep->batched ? (uint32_t)request->rows : 1,
                          sticky_key(c, x, request->parameters), e);
     if (rc)

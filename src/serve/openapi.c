@@ -192,9 +192,9 @@ static void write_schemas(struct json_out *o, const struct served_endpoint *ep)
     static const str infer_refs[] = {S_INIT("#/components/schemas/Inputs"), S_INIT(""), S_INIT(""),
                                      S_INIT("")};
     static const str given[] = {S_INIT("model_name"), S_INIT("outputs"), S_INIT("model_version"),
-                                S_INIT("id")};
+                                S_INIT("id"), S_INIT("parameters")};
     static const str given_refs[] = {S_INIT(""), S_INIT("#/components/schemas/Outputs"), S_INIT(""),
-                                     S_INIT("")};
+                                     S_INIT(""), S_INIT("")};
     static const str error[] = {S_INIT("error"), S_INIT("code")};
     static const str none[8] = {{0}};
 

@@ -86,6 +86,7 @@ static void write_common(struct json_out *o, const struct exchange *x)
     jo_object(o);
     jo_kstr(o, S("request_id"), (str){x->id, x->id_bytes});
     jo_kstr(o, S("endpoint"), x->ep->plan.name);
+    fallback_write(o, x);
     jo_object_end(o);
 }
 
@@ -145,6 +146,7 @@ static NODISCARD int predict(struct conn *c, struct served_endpoint *ep, str bod
     struct exchange *x = turn_begin(c->l, c, ep, ep->champion, body.n, &inputs);
     struct arena *a = exchange_arena(c->l, x);
     struct fields_request *request = ARENA_NEW(a, struct fields_request);
+    bool done = false;
     int rc;
 
     *ret_request = request;
@@ -160,7 +162,9 @@ static NODISCARD int predict(struct conn *c, struct served_endpoint *ep, str bod
         exchange_identify(c, x, request->request_id, request->user_id);
         rc = admission_read(c, x, STR_NULL, -1, e);
     }
-    if (!rc)
+    if (!rc && ep->window && x->id_given)
+        rc = idempotency_begin(c, x, body, &done, e);
+    if (!rc && !done)
         rc = turn_commit(c->l, x, ep->champion, request->rows, sticky_key(c, ep, request), e);
     if (rc)
         turn_drop(c->l, x);

@@ -17,6 +17,7 @@
 #include "record/ring.h"
 #include "base/random.h"
 #include "serve/crew.h"
+#include "serve/fallback.h"
 #include "serve/gateway.h"
 #include "serve/served.h"
 #include "wire/grpc.h"
@@ -89,13 +90,18 @@ struct exchange {
     int64_t arrival_ns;    /* monotonic */
     int64_t wall_ns;
     int64_t deadline_ns;
-    uint8_t priority;      /* 1..PLAN_PRIORITIES */
-    enum shed_reason shed; /* why, if it comes back as UNAVAILABLE */
+    uint8_t priority;              /* 1..PLAN_PRIORITIES */
+    enum shed_reason shed;         /* why, if it comes back as UNAVAILABLE */
+    bool caught;                   /* refused as overload, and its fallback answers: nothing ran */
+    struct replay *replay;         /* its id is taken: a reference; NULL: it is not */
+    const struct replay *repeated; /* the answer is one that was given before */
+    struct exchange_fallback fb;   /* since it was routed */
     const char *content_type;
     size_t json_bytes; /* > 0: the body is followed by raw tensors */
     unsigned char user[RECORD_USER_BYTES];
     bool has_user;
     bool keep_alive;
+    bool id_given;      /* by the client */
     enum coding coding; /* what the client takes, of the answer */
     uint8_t id_bytes;
     char id[REQUEST_ID_MAX];
@@ -109,21 +115,22 @@ struct conn {
     struct conn *next, *prev;  /* all connections of the loop, least recently active first */
     struct conn *touched_next; /* with work in this turn */
     bool touched;
-    bool closing;           /* after what is in `out` */
-    bool lingering;         /* all is sent: what still comes is thrown away until the peer closes */
-    bool paused;            /* requests wait in `in` until the peer reads its answers */
-    bool unread;            /* a read was put off: there will be no edge for it */
-    bool half_closed;       /* the peer has closed its side: read to the end, no edge will come */
-    bool ended;             /* the peer will send nothing more, all of it was read */
-    bool drained;           /* looked at once more after the gateway was told to stop */
-    bool gone;              /* closed; freed when the last offload is back */
-    uint64_t peer;          /* guard_peer_id() of the other end */
-    str more_head;          /* complete header lines for the next answer; or empty */
-    uint32_t retry_ms;      /* when the next refusal says to come again; 0: in a second */
-    enum shed_reason shed;  /* why it was refused */
-    uint32_t permissions;   /* MAY() of who made the request at hand */
-    int64_t came_ns;        /* when what was read last had reached this machine */
-    uint32_t pending;       /* exchanges of this turn not yet answered */
+    bool closing;     /* after what is in `out` */
+    bool lingering;   /* all is sent: what still comes is thrown away until the peer closes */
+    bool paused;      /* requests wait in `in` until the peer reads its answers */
+    bool unread;      /* a read was put off: there will be no edge for it */
+    bool half_closed; /* the peer has closed its side: read to the end, no edge will come */
+    bool ended;       /* the peer will send nothing more, all of it was read */
+    bool drained;     /* looked at once more after the gateway was told to stop */
+    bool gone;        /* closed; freed when the last offload is back */
+    uint64_t peer;    /* guard_peer_id() of the other end */
+    struct guard_caller caller; /* of the request at hand, as the guard found out */
+    str more_head;              /* complete header lines for the next answer; or empty */
+    uint32_t retry_ms;          /* when the next refusal says to come again; 0: in a second */
+    enum shed_reason shed;      /* why it was refused */
+    uint32_t permissions;       /* MAY() of who made the request at hand */
+    int64_t came_ns;            /* when what was read last had reached this machine */
+    uint32_t pending;           /* exchanges of this turn not yet answered */
     struct offload *away;   /* in crews. Until they are back `in` does not move, and nothing more is
                                taken from it */
     uint32_t errands;       /* as little, until they are back */
@@ -248,8 +255,8 @@ void exchange_answer(struct serve_loop *l, struct exchange *x, int rc, struct er
 void exchange_respond(struct exchange *x, int rc, const struct err *e, str body);
 /* The body of a request, for a reader that borrows from it until x is answered. */
 str exchange_body(struct serve_loop *l, struct exchange *x, str body);
-/* The version that answers: the one named, or by weight and key. */
-struct served_version *exchange_route(struct serve_loop *l, const struct exchange *x, str key);
+/* Sets the version that answers: the one named, or by weight and key. */
+void exchange_route(struct serve_loop *l, struct exchange *x, str key);
 NODISCARD int exchange_too_late(const struct exchange *x, struct err *e); /* DEADLINE_EXCEEDED */
 
 /* --- admission.c: who is refused as overload ----------------------------------------------------
@@ -268,6 +275,52 @@ NODISCARD int admission_read(struct conn *c, struct exchange *x, str parameters,
 /* x is read and routed. UNAVAILABLE: c->shed says why. */
 NODISCARD int admission_check(const struct exchange *x, struct err *e) RUNS_ON(on_loop);
 NODISCARD int admission_queue_full(const struct exchange *x, struct err *e); /* UNAVAILABLE */
+/* x was let in, and its fallback is to run in a crew: UNAVAILABLE, and x->shed says why. */
+NODISCARD int admission_next(struct exchange *x, struct err *e);
+/* UNAVAILABLE for what x->shed says, without a word to the connection. */
+NODISCARD int admission_refused(const struct exchange *x, struct err *e);
+
+enum request_end exchange_end_of(enum code code);
+
+/* --- fallback.c: when the version of an exchange has failed --------------------------------------
+ */
+
+/* x is routed; `named`: by the request itself. */
+void fallback_begin(struct exchange *x, bool named);
+/* True for an endpoint whose fallback may answer what would be refused as overload. */
+bool fallback_takes_shed(const struct served_endpoint *ep);
+/* Admission has refused x with rc. True when it goes down the chain instead: x is caught. */
+bool fallback_catches_shed(struct exchange *x, int rc, bool with_versions);
+/* x->version has failed with `code` (or was overloaded). True: it is on record, and x is now the
+ * next step's, to be run by fb.until_ns, or static. False: the failure is the answer. */
+NODISCARD bool fallback_next(struct serve_loop *l, struct exchange *x, enum code code, bool shed)
+    RUNS_ON(on_loop);
+/* The same, straight to the static answer. */
+NODISCARD bool fallback_answer(struct serve_loop *l, struct exchange *x, enum code code, bool shed)
+    RUNS_ON(on_loop);
+/* The last moment to answer x: its deadline, or a bit before it for a static answer. */
+int64_t fallback_last_ns(const struct exchange *x);
+bool fallback_is_static(const struct exchange *x); /* its answer is there: fallback_outputs() */
+struct tensor *fallback_outputs(struct serve_loop *l, const struct exchange *x);
+void fallback_count(const struct serve_loop *l, const struct exchange *x); /* it has answered */
+/* What an answer says of it, in each form; nothing where it is the first version's. */
+void fallback_write(struct json_out *o, const struct exchange *x); /* a member of an object */
+str fallback_parameters(struct serve_loop *l, const struct exchange *x);
+str fallback_header(struct serve_loop *l, const struct exchange *x); /* the value */
+
+/* --- idempotency.c: repeated request ids ---------------------------------------------------------
+ */
+
+/* x is read, and its endpoint keeps answers. *ret_done: it was a repeat, is answered, and gone.
+ * ABORTED: the first is under way; ALREADY_EXISTS: it was another request. */
+NODISCARD int idempotency_begin(struct conn *c, struct exchange *x, str body, bool *ret_done,
+                                struct err *e) RUNS_ON(on_loop);
+/* x is answered with that body: it is kept, or forgotten when it failed. */
+void idempotency_end(struct serve_loop *l, struct exchange *x, int rc, str body);
+void idempotency_drop(struct exchange *x); /* x is refused */
+void idempotency_write_metrics(struct buf *to, const struct served_plan *plan);
+/* Header lines of an answer that not every answer has. */
+str exchange_head(const struct exchange *x, int rc);
 
 /* --- offload.c: exchanges that run in crews -----------------------------------------------------
  */

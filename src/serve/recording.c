@@ -109,7 +109,7 @@ uint64_t record_exchange(struct record_ring *ring, const struct exchange *x, enu
         .schema = v->schema,
         .kind = kind,
         .arm = v->arm,
-        .flags = (uint16_t)((outputs ? 0 : RECORD_ERROR) |
+        .flags = (uint16_t)((outputs ? 0 : RECORD_ERROR) | (x->fb.on ? RECORD_FALLBACK : 0) |
                             (x->ep->plan.durable_log ? RECORD_DURABLE_WANTED : 0)),
         .http_status = (uint16_t)status,
         .wall_ns = x->wall_ns,

@@ -102,6 +102,7 @@ bool guard_asked(struct conn *c, enum permission permission, str endpoint,
     c->permissions = ret->permissions;
     c->l->caller.tenant = ret->tenant;
     c->l->caller.name = ret->caller;
+    c->caller = ret->who;
     return allowed;
 }
 
@@ -266,6 +267,7 @@ void exchange_identify(struct conn *c, struct exchange *x, str id, str user)
         if (!str_is_utf8(id)) /* records and answers hold text */
             id = STR_NULL;
     }
+    x->id_given = id.n;
     if (!id.n) {
         uuid_v7(x->wall_ns, text);
         id = (str){text, UUID_SIZE - 1};

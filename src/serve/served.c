@@ -15,6 +15,7 @@
 #include "base/hash.h"
 #include "base/mem.h"
 #include "base/time.h"
+#include "serve/fallback.h"
 #include "serve/profile.h"
 
 #include <stdatomic.h>
@@ -98,7 +99,7 @@ static NODISCARD int model_load(const struct served_config *cfg, const struct pl
                                 const struct plan_compute *compute, str key, uint32_t rows,
                                 struct served_model **ret_model, struct err *e)
 {
-    uint32_t lanes = cfg->loops + 1;
+    uint32_t lanes = 2 * cfg->loops + 1;
     AUTO(served_model_unrefp)
     struct served_model *m = mem_zalloc(sizeof(struct served_model) + lanes * sizeof(struct lane));
     AUTO(arena_done) struct arena a = {0};
@@ -118,6 +119,16 @@ static NODISCARD int model_load(const struct served_config *cfg, const struct pl
     return 0;
 }
 
+/* Slots for the lanes [from, from + loops) that have none. */
+static NODISCARD int lanes_make(const struct served_config *cfg, struct served_model *m,
+                                uint32_t from, struct err *e)
+{
+    for (uint32_t i = from; i < from + cfg->loops; i++)
+        if (!m->lanes[i].slot)
+            TRY(runtime_slot_new(m->model, m->lane_rows, 0, &m->lanes[i].slot, e));
+    return 0;
+}
+
 /* Makes what is missing for the model to run in this place. A model that another endpoint runs in
  * the other place has both. */
 static NODISCARD int model_place(const struct served_config *cfg, struct served_model *m,
@@ -128,10 +139,7 @@ static NODISCARD int model_place(const struct served_config *cfg, struct served_
     if (in_crew && !m->crew)
         return crew_new(m->model, CLAMP(workers, 1u, (uint32_t)CREW_WORKERS_MAX), m->lane_rows,
                         &m->crew, e);
-    for (uint32_t i = 0; !in_crew && i < cfg->loops; i++)
-        if (!m->lanes[i].slot)
-            TRY(runtime_slot_new(m->model, m->lane_rows, 0, &m->lanes[i].slot, e));
-    return 0;
+    return in_crew ? 0 : lanes_make(cfg, m, 0, e);
 }
 
 /* One place for all versions of an endpoint, so that a request can be read before it is routed. */
@@ -143,8 +151,13 @@ static NODISCARD int models_place(const struct served_config *cfg, struct served
     ep->in_crew = compute->place == PLAN_PLACE_CREW;
     for (size_t i = 0; compute->place == PLAN_PLACE_AUTO && i < ep->version_count; i++)
         ep->in_crew |= ep->versions[i].model->slow;
-    for (size_t i = 0; i < ep->version_count; i++)
-        TRY(model_place(cfg, ep->versions[i].model, compute, ep->in_crew, e));
+    for (size_t i = 0; i < ep->version_count; i++) {
+        struct served_version *v = &ep->versions[i];
+
+        TRY(model_place(cfg, v->model, compute, ep->in_crew, e));
+        if (!ep->in_crew && served_fallback_has(ep, v))
+            TRY(lanes_make(cfg, v->model, cfg->loops + 1, e));
+    }
     return 0;
 }
 
@@ -307,6 +320,7 @@ void served_endpoint_unref(struct served_endpoint *ep)
         return;
     for (size_t i = 0; i < ep->version_count; i++)
         served_model_unref(ep->versions[i].model);
+    replay_window_unref(ep->window);
     arena_done(&ep->arena);
     mem_free(ep);
 }
@@ -409,6 +423,9 @@ static NODISCARD int endpoint_fill(const struct served_config *cfg, struct serve
     ep->limit = gcra_of(ep->plan.limit);
     if (cfg->guard)
         TRY(guard_endpoint_bucket(cfg->guard, ep->plan.name, &ep->bucket, e));
+    TRY(served_fallback_make(ep, cfg->loops, e));
+    TRY(served_window_make(ep, previous ? served_plan_find(previous, ep->plan.name) : NULL,
+                           cfg->loops, e));
     TRY(models_place(cfg, ep, e));
     return fields_make(ep, e);
 }

@@ -14,6 +14,7 @@
 #include "serve/auth/guard.h"
 #include "serve/counters.h"
 #include "serve/crew.h"
+#include "serve/replay.h"
 #include "serve/runtime/runtime.h"
 #include "wire/infer_pb.h"
 #include "wire/tensor_json.h"
@@ -46,14 +47,14 @@ struct served_model {
     struct crew *crew;           /* owned; NULL: the loops run the model themselves */
     bool slow;                   /* a row costs more than SERVED_SLOW_NS, or waits for others */
     uint32_t lane_rows;
-    uint32_t lane_count; /* one for each loop (without a slot where there is a crew), the last for
-                            the shadow worker */
+    uint32_t lane_count; /* one for each loop (without a slot where there is a crew), one for the
+                            shadow worker, and one more for each loop: where this is a fallback */
     struct lane lanes[];
 };
 
 struct served_version {
-    const struct plan_version *plan;
-    struct served_model *model;         /* a reference */
+    const struct plan_version *plan;    /* NULL: the static answer of a fallback, */
+    struct served_model *model;         /* a reference; NULL like it */
     const struct record_schema *schema; /* NULL: nothing to record by column */
     struct infer_response_plan response;
     struct infer_pb_plan response_pb;
@@ -61,6 +62,9 @@ struct served_version {
     str text;    /* the version number as text */
     uint8_t arm; /* for records: 0 = champion */
 };
+
+struct served_fallback;
+struct event_series;
 
 struct served_endpoint {
     uint32_t refs; /* atomic */
@@ -70,15 +74,18 @@ struct served_endpoint {
     struct field_table fields; /* column_count 0: no row-by-name form */
     struct served_version versions[PLAN_VERSIONS_MAX];
     size_t version_count;
-    struct served_version *champion; /* first with a weight; NULL: not ready */
-    struct served_version *shadow;   /* or NULL */
-    struct bucket *bucket;           /* of its limit, for ever; NULL without a guard */
-    struct gcra limit;               /* of all its callers together */
-    struct counter_series *unready;  /* where requests count that reach no version */
-    bool unloaded;                   /* by request: it has no versions, and need not answer */
-    bool batched;                    /* rows of several requests may share a run */
-    bool in_crew;                    /* its models have crews */
-    uint32_t away;                   /* atomic: requests in those crews, of all loops */
+    struct served_version *champion;  /* first with a weight; NULL: not ready */
+    struct served_version *shadow;    /* or NULL */
+    struct bucket *bucket;            /* of its limit, for ever; NULL without a guard */
+    struct gcra limit;                /* of all its callers together */
+    struct counter_series *unready;   /* where requests count that reach no version */
+    struct served_fallback *fallback; /* NULL: a failure is the answer */
+    struct replay_window *window;     /* a reference; NULL: answers are not kept */
+    struct event_series *window_events;
+    bool unloaded; /* by request: it has no versions, and need not answer */
+    bool batched;  /* rows of several requests may share a run */
+    bool in_crew;  /* its models have crews */
+    uint32_t away; /* atomic: requests in those crews, of all loops */
 };
 
 struct served_plan {

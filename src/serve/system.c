@@ -101,6 +101,8 @@ void metrics_get(struct conn *c, const struct route_match *m, str body)
     counters_write_metrics(to);
     capacity_write_metrics(to, c->l->plan);
     elsewhere_write_metrics(to, c->l->plan);
+    events_write_metrics(to, &fallback_events);
+    idempotency_write_metrics(to, c->l->plan);
     guard_write_metrics(gateway_guard(gw), to);
     telemetry_write_metrics(gateway_telemetry(gw), to);
     if (gateway_keeper(gw))

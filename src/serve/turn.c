@@ -29,6 +29,14 @@ static struct lane *lane_of(struct serve_loop *l, struct served_version *v)
     return &v->model->lanes[l->index];
 }
 
+/* For runs of a fallback, while `lane_of` holds what others still need. */
+static struct lane *beside_of(struct serve_loop *l, struct served_version *v)
+{
+    struct served_model *m = v->model;
+
+    return &m->lanes[m->lane_count / 2 + 1 + l->index];
+}
+
 /* The tensors of the slot from row `at` on. */
 static struct tensor *tensors_from(struct serve_loop *l, const struct runtime_slot *slot,
                                    const struct tensor *all, uint32_t count, uint32_t at)
@@ -80,6 +88,10 @@ void exchange_begin(struct serve_loop *l, struct exchange *x, struct conn *c,
     x->shed = SHED_MODEL;
     x->ep = ep;
     x->version = NULL;
+    x->replay = NULL;
+    x->repeated = NULL;
+    x->caught = false;
+    x->fb.on = false;
     x->form_state = NULL;
     x->json_bytes = 0;
     x->rows = 0;
@@ -125,6 +137,17 @@ str exchange_body(struct serve_loop *l, struct exchange *x, str body)
     return x->off && (streams || x->conn->unfolded) ? arena_dup(exchange_arena(l, x), body) : body;
 }
 
+str exchange_head(const struct exchange *x, int rc)
+{
+    struct arena *a = &x->conn->l->turn;
+    str note = x->repeated ? x->repeated->note : fallback_header(x->conn->l, x);
+
+    if (LIKELY(rc || (!note.n && !x->repeated)))
+        return STR_NULL;
+    return arena_printf(a, "%s" STR_F "%s%s", note.n ? "X-Weir-Fallback: " : "", STR_A(note),
+                        note.n ? "\r\n" : "", x->repeated ? "Idempotent-Replayed: true\r\n" : "");
+}
+
 void exchange_respond(struct exchange *x, int rc, const struct err *e, str body)
 {
     ROLE_ASSERT(on_loop);
@@ -140,11 +163,14 @@ void exchange_respond(struct exchange *x, int rc, const struct err *e, str body)
     if (!x->conn)
         return;
     a.stream = TAKE(x->stream);
+    a.more_head = exchange_head(x, rc);
     conn_respond(x->conn, &a);
 }
 
 void turn_drop(struct serve_loop *l, struct exchange *x)
 {
+    if (x->replay)
+        idempotency_drop(x);
     x->conn->stream = TAKE(x->stream); /* its answer is still to be made */
     if (x->off) {
         offload_drop(l, x);
@@ -187,13 +213,18 @@ int exchange_too_late(const struct exchange *x, struct err *e)
                 (long long)((x->deadline_ns - x->arrival_ns) / NS_PER_MS));
 }
 
-struct served_version *exchange_route(struct serve_loop *l, const struct exchange *x, str key)
+static NODISCARD int exchange_rows_differ(const struct exchange *x, struct err *e)
 {
-    struct served_endpoint *ep = x->ep;
+    return FAIL(e, INTERNAL,
+                "the model of endpoint '" STR_F "' does not give one row of output for each row of "
+                "input",
+                STR_A(x->ep->plan.name));
+}
+
+static struct served_version *route(struct serve_loop *l, struct served_endpoint *ep, str key)
+{
     uint64_t point;
 
-    if (x->version) /* the request named it */
-        return x->version;
     if (ep->champion->plan->weight == PLAN_WEIGHT_ONE)
         return ep->champion;
     point = key.n ? hash64(key.p, key.n, hash_str(ep->plan.salt, 0)) : rng_u64(&l->rng);
@@ -201,24 +232,34 @@ struct served_version *exchange_route(struct serve_loop *l, const struct exchang
     return served_version_of(ep, plan_route(&ep->plan, (uint32_t)(point % PLAN_WEIGHT_ONE)));
 }
 
+void exchange_route(struct serve_loop *l, struct exchange *x, str key)
+{
+    bool named = x->version;
+
+    if (!named)
+        x->version = route(l, x->ep, key);
+    fallback_begin(x, named);
+}
+
 int turn_commit(struct serve_loop *l, struct exchange *x, struct served_version *read_into,
                 uint32_t rows, str sticky_key, struct err *e)
 {
     struct lane *from = lane_of(l, read_into), *lane;
-    struct served_version *v;
+    int rc;
 
     if (x->off)
         return offload_commit(l, x, rows, sticky_key, e);
-    v = exchange_route(l, x, sticky_key);
-    lane = lane_of(l, v);
-    ASSERT(rows > 0 && v);
-    x->version = v;
+    exchange_route(l, x, sticky_key);
+    ASSERT(rows > 0 && x->version);
+    lane = lane_of(l, x->version);
     x->rows = rows;
-    TRY(admission_check(x, e));
+    rc = admission_check(x, e);
+    if (UNLIKELY(rc))
+        return fallback_catches_shed(x, rc, false) ? 0 : rc;
     if (lane != from)
         rows_move(x->ep, from, lane, rows);
     x->row_at = lane->rows;
-    lane_add(l, v, rows);
+    lane_add(l, x->version, rows);
     return 0;
 }
 
@@ -247,7 +288,7 @@ static int64_t latest_deadline(const struct serve_loop *l, const struct lane *la
     for (uint32_t i = 0; i < l->exchange_count; i++)
         if (l->exchanges[i].version &&
             lane_of((struct serve_loop *)l, l->exchanges[i].version) == lane)
-            latest = MAX(latest, l->exchanges[i].deadline_ns);
+            latest = MAX(latest, l->exchanges[i].fb.until_ns);
     return latest;
 }
 
@@ -279,12 +320,22 @@ static NODISCARD int run_alone(struct exchange *x, struct lane *lane, struct err
         memmove(data, data + x->row_at * row, x->rows * row);
     }
     x->row_at = 0;
-    return lane_run(lane, x->rows, x->deadline_ns, e);
+    return lane_run(lane, x->rows, x->fb.until_ns, e);
+}
+
+/* Runs one request whose version was another's fallback, in the lane that is kept for that: the
+ * outputs of this turn's runs are still needed. */
+static NODISCARD int run_beside(const struct exchange *x, const struct tensor *inputs,
+                                struct lane *lane, struct err *e)
+{
+    runtime_slot_put(lane->slot, inputs, x->rows, 0);
+    TRY(lane_run(lane, x->rows, x->fb.until_ns, e));
+    return runtime_rows_match(lane->slot, x->rows) ? 0 : exchange_rows_differ(x, e);
 }
 
 /* --- Answering -------------------------------------------------------------------------------- */
 
-static enum request_end end_of(enum code code)
+enum request_end exchange_end_of(enum code code)
 {
     switch (code) {
     case CODE_OK:
@@ -309,10 +360,7 @@ static NODISCARD int exchange_run(struct serve_loop *l, struct exchange *x, stru
         TRY(run_alone(x, lane, e));
         l->ran_ns = time_mono_ns();
         if (x->version->schema && !runtime_rows_match(lane->slot, x->rows))
-            return FAIL(e, INTERNAL,
-                        "the model of endpoint '" STR_F "' does not give one row of output for "
-                        "each row of input",
-                        STR_A(x->ep->plan.name));
+            return exchange_rows_differ(x, e);
     }
     if (l->ran_ns > x->deadline_ns)
         return exchange_too_late(x, e);
@@ -370,8 +418,12 @@ static NODISCARD int exchange_record(struct serve_loop *l, struct exchange *x, i
 
     if (!l->ring)
         return rc;
-    position = record_exchange(l->ring, x, RECORD_PREDICT, x->version, inputs, rc ? NULL : outputs,
-                               rc ? code_http_status((enum code)rc) : 200, latency_us);
+    if (fallback_is_static(x))
+        position = x->fb.position;
+    else
+        position =
+            record_exchange(l->ring, x, RECORD_PREDICT, x->version, inputs, rc ? NULL : outputs,
+                            rc ? code_http_status((enum code)rc) : 200, latency_us);
     if (!x->ep->plan.durable_log || !x->conn)
         return rc;
     if (position)
@@ -386,35 +438,100 @@ void exchange_answer(struct serve_loop *l, struct exchange *x, int rc, struct er
                      const struct exchange_times *t)
 {
     struct counters *count = &x->version->counters->rows[l->index];
+    uint64_t before_us =
+        x->fb.began_ns ? (uint64_t)((x->fb.began_ns - x->arrival_ns) / NS_PER_US) : 0;
     int recorded;
 
     rc = exchange_write(l, x, outputs, rc, e);
-    recorded = exchange_record(l, x, rc, inputs, outputs, t->total_us, e);
+    recorded =
+        exchange_record(l, x, rc, inputs, outputs, t->total_us - MIN(before_us, t->total_us), e);
     if (recorded != rc)
         rc = exchange_write(l, x, NULL, recorded, e);
-    observe_exchange(l, x, rc, end_of((enum code)rc), inputs, t);
+    observe_exchange(l, x, rc, exchange_end_of((enum code)rc), inputs, t);
+    if (x->replay)
+        idempotency_end(l, x, rc, buf_str(&l->body));
     x->form->respond(x, rc, e, buf_str(&l->body));
-    if (!rc && x->ep->shadow)
+    if (!rc && UNLIKELY(x->fb.on))
+        fallback_count(l, x);
+    if (!rc && x->ep->shadow && inputs)
         shadow_offer(gateway_shadow(l->gw), l, x, inputs);
-    counters_request(count, end_of((enum code)rc), x->rows, t->total_us, t->compute_us);
+    counters_request(count, exchange_end_of((enum code)rc), x->rows, t->total_us, t->compute_us);
     if (rc == CODE_UNAVAILABLE)
         counter_add(&count->sheds[x->shed], 1);
     counter_set(&count->last_ms, (uint64_t)(l->wall_ns / NS_PER_MS));
 }
 
+/* Goes down the chain until something answers; *inputs are those of the version that failed, and
+ * become those of the one that does. */
+RUNS_ON(on_loop)
+static NODISCARD int exchange_catch(struct serve_loop *l, struct exchange *x, int rc,
+                                    struct tensor **inputs, struct tensor **ret_outputs,
+                                    struct lane **ret_lane, struct err *e)
+{
+    while (rc && fallback_next(l, x, (enum code)rc, false)) {
+        struct lane *lane;
+
+        if (fallback_is_static(x)) {
+            *inputs = NULL;
+            *ret_outputs = fallback_outputs(l, x);
+            return 0;
+        }
+        lane = beside_of(l, x->version);
+        rc = run_beside(x, *inputs, lane, e);
+        l->ran_ns = time_mono_ns();
+        if (!rc && l->ran_ns > x->deadline_ns)
+            rc = exchange_too_late(x, e);
+        *inputs = lane->slot->inputs;
+        *ret_outputs = lane->slot->outputs;
+        *ret_lane = lane;
+    }
+    return rc;
+}
+
+static struct exchange_times turn_times(const struct serve_loop *l, const struct exchange *x,
+                                        int64_t run_ns, uint32_t batch_rows)
+{
+    return (struct exchange_times){.total_us = (uint64_t)((l->ran_ns - x->arrival_ns) / NS_PER_US),
+                                   .compute_us = (uint64_t)(run_ns / NS_PER_US),
+                                   .batch_rows = batch_rows};
+}
+
+/* What was refused at the door, and gets a static answer in its place among the others. */
+RUNS_ON(on_loop) static void exchange_finish_shed(struct serve_loop *l, struct exchange *x)
+{
+    struct exchange_times t = turn_times(l, x, 0, 0);
+    struct err e;
+    int rc = admission_refused(x, &e);
+
+    if (fallback_answer(l, x, (enum code)rc, true))
+        rc = 0;
+    exchange_answer(l, x, rc, &e, NULL, rc ? NULL : fallback_outputs(l, x), &t);
+    x->conn->pending--;
+}
+
 RUNS_ON(on_loop) static void exchange_finish(struct serve_loop *l, struct exchange *x)
 {
     struct lane *lane = lane_of(l, x->version);
+    struct tensor *inputs, *outputs;
+    struct exchange_times t;
     struct err e = {.code = CODE_OK};
-    int rc = exchange_run(l, x, lane, &e);
-    struct tensor *inputs =
-        tensors_from(l, lane->slot, lane->slot->inputs, x->ep->schema.input_count, x->row_at);
+    uint32_t batch_rows;
+    int rc;
 
-    struct exchange_times t = {.total_us = (uint64_t)((l->ran_ns - x->arrival_ns) / NS_PER_US),
-                               .compute_us = (uint64_t)(lane->run_ns / NS_PER_US),
-                               .batch_rows = lane->failed ? x->rows : lane->rows};
-
-    exchange_answer(l, x, rc, &e, inputs, rc ? NULL : outputs_of(l, x, lane), &t);
+    if (UNLIKELY(x->caught)) {
+        exchange_finish_shed(l, x);
+        return;
+    }
+    rc = exchange_run(l, x, lane, &e);
+    inputs = tensors_from(l, lane->slot, lane->slot->inputs, x->ep->schema.input_count, x->row_at);
+    outputs = rc ? NULL : outputs_of(l, x, lane);
+    batch_rows = lane->failed ? x->rows : lane->rows;
+    if (UNLIKELY(rc)) {
+        rc = exchange_catch(l, x, rc, &inputs, &outputs, &lane, &e);
+        batch_rows = x->rows;
+    }
+    t = turn_times(l, x, lane->run_ns, batch_rows);
+    exchange_answer(l, x, rc, &e, inputs, rc ? NULL : outputs, &t);
     x->conn->pending--;
 }
 

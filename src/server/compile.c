@@ -15,31 +15,14 @@
  * A rollout's state counts only for the model that it is of: the endpoint may have been given
  * another one since.
  */
-#include "server/compile.h"
+#include "server/compile_priv.h"
 
 #include "base/log.h"
 #include "journal/alias.h"
 
-struct routed {
-    int64_t version;
-    uint32_t weight;
-    bool shadow;
-    const char *arm;
-};
-
-struct compiler {
-    struct meta *m;
-    struct blobs *blobs;
-    struct arena *a;
-    const struct json *project;
-    const struct json *endpoint; /* the one at hand, normalised */
-    str name, model;
-};
-
 /* --- What to route ---------------------------------------------------------------------------- */
 
-static NODISCARD int alias_version(struct compiler *c, str alias, int64_t *ret_version,
-                                   struct err *e)
+int compile_alias_version(struct compiler *c, str alias, int64_t *ret_version, struct err *e)
 {
     return alias_get(c->m, c->model, alias, ret_version, e);
 }
@@ -97,7 +80,7 @@ static NODISCARD int by_alias(struct compiler *c, struct routed *list, size_t *n
     struct json *rollout = NULL;
     int64_t champion, challenger, weight;
 
-    TRY(alias_version(c, alias, &champion, e));
+    TRY(compile_alias_version(c, alias, &champion, e));
     if (!champion)
         return 0;
     TRY(rollout_state(c, &rollout, e));
@@ -127,7 +110,7 @@ static NODISCARD int add_shadow(struct compiler *c, struct routed *list, size_t 
     TRY(rollout_state(c, &rollout, e));
     version = json_int_or(json_get(rollout, S("shadow")), 0);
     if (!version && alias.n)
-        TRY(alias_version(c, alias, &version, e));
+        TRY(compile_alias_version(c, alias, &version, e));
     for (size_t i = 0; i < *n; i++)
         if (list[i].version == version)
             return 0; /* it answers already */
@@ -198,7 +181,8 @@ static NODISCARD int version_beside(struct compiler *c, const struct routed *r,
 /* Versions that a rollout or an alias added; a fixed split was asked for by number. */
 static bool may_be_left_out(const struct routed *r)
 {
-    return str_eqz(S("challenger"), r->arm) || str_eqz(S("previous"), r->arm) || r->shadow;
+    return str_eqz(S("challenger"), r->arm) || str_eqz(S("previous"), r->arm) || r->shadow ||
+           str_eqz(S(COMPILE_ARM_FALLBACK), r->arm);
 }
 
 /* The champion stands first in what is compiled, since its signature is the endpoint's. */
@@ -216,7 +200,7 @@ static void champion_first(struct routed *list, size_t n)
 static NODISCARD int add_list(struct compiler *c, struct json *part, struct routed *list, size_t n,
                               struct err *e)
 {
-    struct json *parts[PLAN_VERSIONS_MAX + 1] = {0}, *first = NULL;
+    struct json *parts[COMPILE_ROUTED_MAX] = {0}, *first = NULL;
     struct json *versions = json_set(part, S("versions"), json_new_array(c->a));
     uint32_t homeless = 0;
 
@@ -248,7 +232,7 @@ static NODISCARD int add_list(struct compiler *c, struct json *part, struct rout
 static NODISCARD int add_versions(struct compiler *c, struct json *part, struct err *e)
 {
     const struct json *split = json_get(c->endpoint, S("versions"));
-    struct routed list[PLAN_VERSIONS_MAX + 1];
+    struct routed list[COMPILE_ROUTED_MAX];
     size_t n = 0;
 
     if (json_is_container(split) && split->count)
@@ -256,6 +240,7 @@ static NODISCARD int add_versions(struct compiler *c, struct json *part, struct 
     else
         TRY(by_alias(c, list, &n, e));
     TRY(add_shadow(c, list, &n, e));
+    TRY(compile_fallback_versions(c, list, &n, e));
     return add_list(c, part, list, n, e);
 }
 
@@ -318,6 +303,9 @@ static NODISCARD int endpoint_part(struct compiler *c, struct json **ret_part, s
     TRY(add_versions(c, part, e));
     apply_threshold(c, part);
     apply_post(c, part);
+    TRY(compile_fallback(c, part, e));
+    if (json_is_container(json_get(c->endpoint, S("idempotency"))))
+        json_set(part, S("idempotency"), json_copy(c->a, json_get(c->endpoint, S("idempotency"))));
     *ret_part = part;
     return 0;
 }

@@ -11,10 +11,11 @@ import time
 from datetime import datetime
 
 import httpx
+import models
 import numpy as np
 import pytest
 import tritonclient.grpc as triton_grpc
-from gateway import Gateway, endpoint, infer_body, signature, version
+from gateway import Gateway, endpoint, float_columns, infer_body, signature, version
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
@@ -211,6 +212,36 @@ def test_grpc_calls_and_streams_are_logged(gateway, place):
     assert missing["code"] == "NOT_FOUND" and missing["path"].endswith("/ModelInfer")
     assert [s["request_id"] for s in stream] == ["s-0", "s-1"]
     assert all(s["form"] == "grpc-stream" and s["trace_id"] == TRACE for s in stream)
+
+
+@pytest.mark.parametrize("place", ["loops", "crew"])
+def test_fallbacks_and_repeats_are_logged(gateway, place):
+    gw = gateway()
+    bad, good = models.brittle((4, 4, 0), fails_above=50), models.brittle((4, 4, 0), fails_above=1e9)
+    sign = signature(good, float_columns(3), label="label", probabilities="probabilities",
+                     classes=["0", "1"], positive=1, threshold=0.5)
+    made = [version(gw.blob(bad), weight=10000), version(gw.blob(good), number=2, weight=0, arm="fallback")]
+    part = endpoint(
+        "m", made, sign, compute={"place": place},
+        fallback={"versions": [1, 2], "share": 0.5, "shed": False},
+        idempotency={"window_ns": 60 * 10**9, "bytes_max": 1 << 20, "entries_max": 1000},
+    )
+    gw.plan(part, access_log=LOG)
+    gw.start("--loops", "1")
+    kept = []
+    for name, third in (("fine", 0), ("fine", 0), ("bad", 100), ("bad", 100)):
+        body = json.dumps(infer_body([[1, 1, third]], id=name))
+        assert gw.request("POST", "/v2/models/m/infer", body, {"traceparent": PARENT})[0] == 200
+        kept.append(len(body))
+    assert gw.request("POST", "/v2/models/m/infer", infer_body([[2, 1, 0]], id="fine"))[0] == 409
+    lines = logged(gw, 5)
+    said = [(x["request_id"], x["version"], x.get("fallback"), x.get("replayed")) for x in lines[:4]]
+    assert said == [("fine", "1", None, None), ("fine", "1", None, True),
+                    ("bad", "2", "failed", None), ("bad", "2", None, True)]
+    assert [x["bytes_in"] for x in lines[:4]] == kept and {x["trace_id"] for x in lines[:4]} == {TRACE}
+    assert lines[0]["bytes_out"] == lines[1]["bytes_out"] > 0 and "compute_ms" not in lines[1]
+    assert {x["result"] for x in lines[:4]} == {"ok"} and lines[2]["bytes_out"] == lines[3]["bytes_out"]
+    assert (lines[4]["status"], lines[4]["code"], lines[4]["result"]) == (409, "ALREADY_EXISTS", "invalid")
 
 
 def test_sampling_is_by_id_and_spares_nothing_that_failed(gateway):

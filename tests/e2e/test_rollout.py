@@ -5,6 +5,7 @@ import time
 import models
 import numpy as np
 import pytest
+import requests
 from loop import QUIET, Traffic
 
 LONG = QUIET.replace("hold: 500ms", "hold: 1h")
@@ -38,6 +39,27 @@ def test_canary_that_fails_goes_back(world):
     # Half of the traffic, three in ten of that, and four standard deviations of luck.
     assert 0 < traffic.failed < 0.15 * during + 4 * np.sqrt(0.13 * during) + 10
     assert control.champion() == 1 and "rollout.promoted" not in control.types(before)
+
+
+def test_a_fallback_does_not_hide_a_bad_canary(world):
+    """No caller sees the failures of the new version, and it is taken back for them all the same."""
+    yaml = LONG.replace("rollout: fast}", "rollout: fast, fallback: {}}")
+    project, control, version = failing_rollout(world, yaml)
+    with Traffic(project.gateway, labels=False) as traffic:
+        traffic.poison = 0.3
+        time.sleep(0.5)
+        before = control.last()
+        control.post("/endpoints/e/promote", {"version": version, "reason": "let us see"})
+        back = control.wait_fact("rollout.rolled_back", 30, before)
+        time.sleep(0.5)
+    assert "error_r" in back["reason"], back
+    judged = [f for f in control.facts("rollout.judged", before) if f["seq"] < back["seq"]][-1]["data"]
+    assert judged["challenger"]["failed"] > 0 == judged["champion"]["failed"], judged
+    assert traffic.failed == 0 and traffic.versions[str(version)] > 0 and traffic.sent > 30
+    assert control.champion() == 1
+    metrics = requests.get(f"http://{project.gateway}/metrics", timeout=10).text
+    caught = f'weir_fallback_total{{endpoint="e",from="{version}",to="1",reason="failed"}}'
+    assert caught in metrics, metrics
 
 
 @pytest.mark.parametrize("drops", [False, True], ids=["fails", "drops-rows"])

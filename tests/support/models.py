@@ -87,6 +87,29 @@ def brittle(weights=(4, 4, 0), fails_above=50.0, drops=False):
                       [numpy_helper.from_array(v, k) for k, v in constants.items()])
 
 
+def lengthy():
+    """x [batch, 3] -> label INT64 [batch], probabilities FP32 [batch, 2], after a loop of 100,000 rounds
+    times the greatest of the last column."""
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["c"], ["c2"]), helper.make_node("Add", ["v", "one"], ["v2"])], "body",
+        [value("i", TensorProto.INT64), value("c", TensorProto.BOOL),
+         value("v", TensorProto.FLOAT, "batch", 3)],
+        [value("c2", TensorProto.BOOL), value("v2", TensorProto.FLOAT, "batch", 3)])
+    numbers = [numpy_helper.from_array(v, k) for k, v in {
+        "last": np.float32([[0], [0], [100_000]]), "yes": np.bool_(True), "one": np.float32(1),
+        "w": np.zeros((3, 2), np.float32)}.items()]
+    nodes = [helper.make_node("MatMul", ["x", "last"], ["xl"]),
+             helper.make_node("ReduceMax", ["xl"], ["most"], keepdims=0),
+             helper.make_node("Cast", ["most"], ["n"], to=TensorProto.INT64),
+             helper.make_node("Loop", ["n", "yes", "x"], ["y"], body=body),
+             helper.make_node("MatMul", ["y", "w"], ["z"]),
+             helper.make_node("Softmax", ["z"], ["probabilities"], axis=1),
+             helper.make_node("ArgMax", ["probabilities"], ["label"], axis=1, keepdims=0)]
+    return onnx_bytes(nodes, [value("x", TensorProto.FLOAT, "batch", 3)],
+                      [value("label", TensorProto.INT64, "batch"),
+                       value("probabilities", TensorProto.FLOAT, "batch", 2)], numbers)
+
+
 def two_inputs():
     """a FP32 [batch], b INT64 [batch] -> sum FP32 [batch]."""
     return onnx_bytes(

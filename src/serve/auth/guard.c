@@ -273,6 +273,7 @@ bool guard_admit(struct guard_loop *gl, const struct guard_ask *ask, struct guar
     ret->tenant = who.tenant;
     ret->caller = who.name;
     ret->permissions = who.permissions;
+    ret->who = who.who;
     if (LIKELY(v == VERDICT_ALLOWED))
         return true;
     ret->code = verdicts[v].code;

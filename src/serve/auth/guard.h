@@ -65,6 +65,12 @@ struct guard_ask {
     int64_t now_ns, wall_ns;
 };
 
+/* Whose request it is, to tell callers apart. */
+struct guard_caller {
+    str key;          /* id of the API key; borrowed from the plan; empty: none */
+    uint64_t subject; /* of a token, within its issuer; 0: none */
+};
+
 struct guard_verdict {
     enum verdict verdict;
     int status; /* HTTP */
@@ -74,6 +80,7 @@ struct guard_verdict {
     str headers; /* complete header lines, or empty; valid until the next question of this loop */
     str tenant;  /* of the credential; empty: none. Valid until then too */
     str caller;  /* the id of the key, or the name of the issuer; empty: none. The same */
+    struct guard_caller who;
 };
 
 /* True: let the handler run. Allocates nothing but for a token that this loop has not met. */

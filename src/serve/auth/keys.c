@@ -40,6 +40,7 @@ bool key_principal(const struct auth *a, str text, int64_t wall_ns, struct princ
         return false;
     *ret = (struct principal){
         .permissions = auth_role_permissions(k->plan->role),
+        .who.key = k->plan->id,
         .tenant = k->plan->tenant,
         .name = k->plan->id,
         .endpoints = k->plan->endpoints,

@@ -49,6 +49,7 @@ struct bucket *auth_tenant(const struct auth *a, str name);
 /* Who asks, as the guard found out. */
 struct principal {
     uint32_t permissions;
+    struct guard_caller who;
     str tenant, name;
     const str *endpoints;
     size_t endpoint_count; /* 0: all */

@@ -289,7 +289,11 @@ bool token_principal(struct token_cache *c, const struct auth *a, struct crowd *
     if (!k->good || wall_ns < k->from_ns || wall_ns >= k->until_ns)
         return false;
     *ret = (struct principal){
-        .permissions = k->permissions, .tenant = k->tenant, .name = k->issuer->plan->name};
+        .permissions = k->permissions,
+        .who.subject = k->subject,
+        .tenant = k->tenant,
+        .name = k->issuer->plan->name,
+    };
     if (k->issuer->rate.interval_ns) {
         ret->rate = &k->issuer->rate;
         ret->tat = crowd_tat(crowd, k->subject, now_ns);

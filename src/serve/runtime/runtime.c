@@ -154,6 +154,34 @@ void runtime_slot_free(struct runtime_slot *s)
     mem_free(s);
 }
 
+static size_t row_bytes(const struct tensor_spec *spec)
+{
+    return (size_t)tensor_row_elements(spec) * tensor_type_bytes(spec->datatype);
+}
+
+void runtime_slot_put(struct runtime_slot *s, const struct tensor *inputs, uint32_t rows,
+                      uint32_t at)
+{
+    for (uint32_t i = 0; i < s->model->input_count; i++) {
+        struct tensor *to = &s->inputs[i];
+        const struct tensor *from = &inputs[i];
+
+        if (s->model->batched) {
+            size_t row = row_bytes(to->spec);
+
+            ASSERT((at + rows) * row <= to->cap_bytes);
+            memcpy((char *)to->data + at * row, from->data, rows * row);
+            continue;
+        }
+        ASSERT(from->bytes <= to->cap_bytes);
+        memcpy(to->data, from->data, from->bytes);
+        memcpy(to->shape, from->shape, sizeof(to->shape));
+        to->rank = from->rank;
+        to->count = from->count;
+        to->bytes = from->bytes;
+    }
+}
+
 int runtime_run(struct runtime_slot *s, uint32_t rows, int64_t deadline_mono_ns, struct err *e)
 {
     int rc;

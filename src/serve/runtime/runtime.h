@@ -127,6 +127,11 @@ NODISCARD int runtime_slot_new(struct runtime_model *m, uint32_t rows_max, size_
 void runtime_slot_free(struct runtime_slot *s); /* accepts NULL */
 DEFINE_AUTO_PTR(struct runtime_slot, runtime_slot_free)
 
+/* Copies the inputs of a request into the slot: `rows` rows of a batched model to row `at`; of any
+ * other the whole tensors with their shapes. They must fit. */
+void runtime_slot_put(struct runtime_slot *s, const struct tensor *inputs, uint32_t rows,
+                      uint32_t at);
+
 /*
  * Computes slot->outputs from slot->inputs, on the calling thread. rows > 0 sets the first
  * dimension of every input (batched models only); rows == 0 takes the shapes that the inputs have.

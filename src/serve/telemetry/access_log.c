@@ -53,6 +53,10 @@ static void put_endpoint(struct json_out *o, const struct note *n)
     if (n->form)
         jo_kstr(o, S("form"), str_of(n->form));
     jo_kstr(o, S("result"), str_of(counters_end_label((enum request_end)n->end)));
+    if (n->fallback)
+        jo_kstr(o, S("fallback"), str_of(n->fallback));
+    if (n->replayed)
+        jo_kbool(o, S("replayed"), true);
 }
 
 static void put_work(struct json_out *o, const struct note *n)

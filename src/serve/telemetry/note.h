@@ -41,6 +41,7 @@ struct note {
     uint64_t total_us, queue_us, compute_us;
     const struct counter_series *series; /* of the version, or NULL: lives for ever */
     const char *form;                    /* static: "oip", "predict", … */
+    const char *fallback;                /* static: why another version was left; NULL: none was */
     uint64_t bytes_in, bytes_out;
     uint32_t rows, batch_rows;
     uint32_t anomalies[NOTE_ANOMALY_COUNT];
@@ -48,7 +49,7 @@ struct note {
     uint8_t code;    /* enum code */
     uint8_t end;     /* enum request_end; END_COUNT: it was to no endpoint */
     uint8_t protocol, why;
-    bool has_trace, has_parent, exported, has_user, counts_anomalies, ran_remote;
+    bool has_trace, has_parent, exported, has_user, counts_anomalies, ran_remote, replayed;
     struct trace_context trace;              /* its span_id is that of the caller */
     unsigned char span_id[TRACE_SPAN_BYTES]; /* ours */
     struct trace_context ran_in;             /* ran_remote: the trace and span of the call */

@@ -133,6 +133,8 @@ static void put_attributes(struct buf *b, const struct note *n)
     put_text(b, 9, S("weir.version"), n->series->version);
     put_text(b, 9, S("weir.arm"), n->series->arm);
     put_text(b, 9, S("weir.result"), str_of(counters_end_label((enum request_end)n->end)));
+    if (n->fallback)
+        put_text(b, 9, S("weir.fallback"), str_of(n->fallback));
     if (n->id_bytes)
         put_text(b, 9, S("weir.request_id"), (str){n->id, n->id_bytes});
     if (n->rows)

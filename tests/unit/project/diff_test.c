@@ -64,6 +64,13 @@ static void texts(void)
          "~ rollouts.r.steps.10%.hold: 1h -> 2h  (next-run)\n"
          "+ rollouts.r.steps.30%  (next-run)\n"
          "- rollouts.r.steps.50%  (next-run)\n"},
+        {"project: p\nmodels: {m: {task: regression}}\nendpoints:\n"
+         "  e: {model: m, fallback: {chain: [{alias: a}, {version: 2}]}}\n",
+         "project: p\nmodels: {m: {task: regression}}\nendpoints:\n"
+         "  e: {model: m, fallback: {chain: [{alias: b}, {version: 2}, {answer: {y: 1}}]}}\n",
+         "~ endpoints.e.fallback.chain.0.alias: a -> b  (live)\n"
+         "+ endpoints.e.fallback.chain.2  (live)\n"
+         "+   endpoints.e.fallback.chain.2.answer: {\"y\":1}\n"},
     };
 
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {

@@ -92,6 +92,50 @@ static void keys_and_types(void)
     check_cases(cases, ARRAY_LEN(cases));
 }
 
+#define ENDPOINT(rest) \
+    "project: p\nmodels: {m: {task: regression}}\nendpoints:\n  e:\n    model: m\n" rest
+
+static void fallbacks(void)
+{
+    static const struct problem_case cases[] = {
+        {ENDPOINT("    fallback: {chain: [{}]}\n"),
+         "f:6:24: endpoints.e.fallback.chain[0] has 0 of 'alias', 'version' and 'answer', expected "
+         "one "
+         "of them\n"},
+        {ENDPOINT("    fallback: {chain: [{alias: a, version: 2}]}\n"),
+         "f:6:24: endpoints.e.fallback.chain[0] has 2 of 'alias', 'version' and 'answer', expected "
+         "one "
+         "of them\n"},
+        {ENDPOINT("    fallback: {chain: [{answer: {prediction: 1}}, {alias: a}]}\n"),
+         "f:6:24: endpoints.e.fallback.chain[0] answers always, and something comes after it, "
+         "expected "
+         "the static answer last\n"},
+        {ENDPOINT("    fallback: {chain: [{alias: a}, {alias: a}]}\n"),
+         "f:6:36: endpoints.e.fallback.chain[1] stands in the chain a second time, expected each "
+         "step "
+         "once\n"},
+        {ENDPOINT("    fallback: {chain: [{answer: {y: [1, [2]]}}]}\n"),
+         "f:6:37: endpoints.e.fallback.chain[0].answer.y is a list, expected a number, true, false "
+         "or "
+         "a text, or a list of them\n"},
+        {ENDPOINT("    fallback: {share: 100%}\n"), "f:6:23: endpoints.e.fallback.share is '100%', "
+                                                    "expected a fraction such as 10% or 0.1, from "
+                                                    "1% to 99%\n"},
+        {ENDPOINT("    fallback: {chian: []}\n"),
+         "f:6:16: endpoints.e.fallback: unknown key 'chian', did you mean 'chain'?\n"},
+        {ENDPOINT("    idempotency: {window: 2d}\n"),
+         "f:6:27: endpoints.e.idempotency.window is '2d', expected a duration such as 30s or "
+         "15min, "
+         "from 1s to 1d\n"},
+        {ENDPOINT("    idempotency: {}\n    durable_log: true\n"),
+         "f:6:18: endpoints.e.idempotency stands beside durable_log, which may take an answer "
+         "back, "
+         "expected one of the two\n"},
+    };
+
+    check_cases(cases, ARRAY_LEN(cases));
+}
+
 static void values(void)
 {
     static const struct problem_case cases[] = {
@@ -435,5 +479,5 @@ static void auth(void)
     check_cases(cases, ARRAY_LEN(cases));
 }
 
-RUN_TESTS(T(auth), T(yaml), T(keys_and_types), T(values), T(references), T(models), T(traffic),
-          T(rollouts), T(excerpts), T(as_json), T(limits))
+RUN_TESTS(T(auth), T(yaml), T(keys_and_types), T(fallbacks), T(values), T(references), T(models),
+          T(traffic), T(rollouts), T(excerpts), T(as_json), T(limits))

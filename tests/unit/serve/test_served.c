@@ -57,7 +57,7 @@ static void test_plans_share_what_is_unchanged(void)
     ep = served_plan_find(first, S("one"));
     NEED(ep && ep->champion && !served_plan_find(first, S("three")));
     CHECK(served_version_find(ep, S("1")) == ep->champion && !served_version_find(ep, S("2")));
-    CHECK_INT(ep->champion->model->lane_count, 3); /* two loops and the shadow thread */
+    CHECK_INT(ep->champion->model->lane_count, 5); /* two for each loop, and the shadow thread */
     CHECK(ep->batched && ep->champion->schema && ep->champion->schema->column_count == 2);
 
     two = part("two", model, 1, "\"durable_log\":true,");

@@ -223,5 +223,68 @@ static void test_settings(void)
     end();
 }
 
-RUN_TESTS(T(test_states_of_a_rollout), T(test_aliases_and_splits), T(test_nothing_registered),
-          T(test_other_tensors), T(test_settings))
+/* "1,3" and, where there is a static answer, " [0.75,0.25]". */
+static str chain(void)
+{
+    const struct plan_endpoint *ep = compiled();
+    const struct plan_fallback *f = &ep->fallback;
+    str text = S("");
+
+    for (size_t i = 0; i < f->version_count; i++)
+        text = arena_printf(&arena, STR_F "%s%u", STR_A(text), i ? "," : "", f->versions[i]);
+    if (f->answer)
+        text = arena_printf(&arena, STR_F " [%g,%g]", STR_A(text), tensor_number_at(f->answer, 0),
+                            tensor_number_at(f->answer, 1));
+    return f->on ? text : S("off");
+}
+
+#define CHAIN(steps) PROJECT(",\"fallback\":{\"share\":0.25,\"shed\":true,\"chain\":[" steps "]}")
+
+static void test_fallback_chains(void)
+{
+    begin();
+    CHECK_STR(chain(), S("off"));
+    exec("INSERT INTO aliases (model, alias, version, updated_ns) VALUES ('fraud', 'base', 3, 0)");
+    apply(CHAIN(""));
+    CHECK_STR(chain(), S("1"));
+    apply(CHAIN("{\"alias\":\"base\"},{\"answer\":{\"prediction\":\"0\",\"score\":0.25}}"));
+    CHECK_STR(chain(), S("1,3 [0.75,0.25]"));
+    CHECK_STR(routes(), S("1:champion:10000 3:fallback:0"));
+    CHECK_NEAR(compiled()->fallback.share, 0.25, 1e-12);
+    CHECK(compiled()->fallback.shed);
+    rolling("{\"challenger\":2,\"weight_bp\":1000}");
+    CHECK_STR(chain(), S("1,3 [0.75,0.25]"));
+    CHECK_STR(routes(), S("1:champion:9000 2:challenger:1000 3:fallback:0"));
+    rolling("{\"challenger\":3,\"weight_bp\":1000}"); /* it has traffic, and is in the chain */
+    CHECK_STR(routes(), S("1:champion:9000 3:challenger:1000"));
+    CHECK_STR(chain(), S("1,3 [0.75,0.25]"));
+    CHECK_OK(meta_kv_delete(m, S("rollout"), S("pay"), &e), &e);
+
+    /* What cannot be is left out: an alias of nothing, other tensors, an answer of other classes.
+     */
+    apply(CHAIN("{\"alias\":\"none\"},{\"version\":4},{\"answer\":{\"prediction\":\"7\"}}"));
+    CHECK_STR(chain(), S("1"));
+    CHECK_STR(routes(), S("1:champion:10000"));
+    apply(CHAIN("{\"version\":1},{\"version\":2}"));
+    CHECK_STR(chain(), S("1,2"));
+
+    exec("DELETE FROM aliases WHERE alias = 'champion'");
+    CHECK_STR(routes(), S("1:fallback:10000 2:fallback:0"));
+    CHECK_STR(chain(), S("1,2"));
+    end();
+}
+
+static void test_idempotency(void)
+{
+    begin();
+    CHECK_INT(compiled()->idempotency.window_ns, 0);
+    apply(PROJECT(",\"idempotency\":{\"window_ns\":5000,\"bytes_max\":70000,\"entries_max\":3}"));
+    CHECK_INT(compiled()->idempotency.window_ns, 5000);
+    CHECK_INT(compiled()->idempotency.bytes_max, 70000);
+    CHECK_INT(compiled()->idempotency.entries_max, 3);
+    end();
+}
+
+RUN_TESTS(T(test_fallback_chains), T(test_idempotency), T(test_states_of_a_rollout),
+          T(test_aliases_and_splits), T(test_nothing_registered), T(test_other_tensors),
+          T(test_settings))

@@ -99,6 +99,22 @@ static NODISCARD int read_limits(const struct json *part, struct plan_endpoint *
     return read_compute(part, &ep->compute, e);
 }
 
+static NODISCARD int read_breaker(const struct json *item, enum plan_breaker *ret, struct err *e)
+{
+    str state = json_str_or(json_get(item, S("breaker")), S("auto"));
+
+    if (str_eq(state, S("auto")))
+        *ret = PLAN_BREAKER_AUTO;
+    else if (str_eq(state, S("open")))
+        *ret = PLAN_BREAKER_OPEN;
+    else if (str_eq(state, S("closed")))
+        *ret = PLAN_BREAKER_CLOSED;
+    else
+        return FAIL(e, INVALID_ARGUMENT, "breaker is '" STR_F "', expected open, closed or auto",
+                    STR_A(str_take(state, 32)));
+    return 0;
+}
+
 static NODISCARD int read_version(const struct json *item, struct arena *a, struct plan_version *v,
                                   struct err *e)
 {
@@ -121,7 +137,7 @@ static NODISCARD int read_version(const struct json *item, struct arena *a, stru
     v->platform = arena_dup(a, v->platform);
     v->artifact = arena_dup(a, v->artifact);
     v->profile = arena_dup(a, json_str_or(json_get(item, S("profile")), S("")));
-    return 0;
+    return read_breaker(item, &v->breaker, e);
 }
 
 /* Weights sum to one, or there is nothing to route to and every weight is 0. */

@@ -55,6 +55,9 @@ struct plan_signature {
     struct plan_reading reading;
 };
 
+/* How the breaker of a remote version is held by hand. */
+enum plan_breaker { PLAN_BREAKER_AUTO, PLAN_BREAKER_OPEN, PLAN_BREAKER_CLOSED };
+
 struct plan_version {
     uint32_t version;
     str arm;         /* "champion", "challenger", "shadow", … as records and metrics show it */
@@ -63,6 +66,7 @@ struct plan_version {
     str platform; /* one of serve/runtime/runtime.h */
     str artifact; /* sha256 of the model file in blobs */
     str profile;  /* sha256 of the profile part, or empty */
+    enum plan_breaker breaker;
 };
 
 /* Where the models of an endpoint run. */

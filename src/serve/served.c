@@ -523,6 +523,44 @@ struct served_endpoint *served_plan_find(const struct served_plan *p, str name)
     return NULL;
 }
 
+/* A model may be of several versions: one that holds it open wins, then one that holds it closed.
+ */
+static enum plan_breaker stronger(enum plan_breaker a, enum plan_breaker b)
+{
+    if (a == PLAN_BREAKER_OPEN || b == PLAN_BREAKER_OPEN)
+        return PLAN_BREAKER_OPEN;
+    return a == PLAN_BREAKER_CLOSED ? a : b;
+}
+
+static void model_hold(struct served_model *m)
+{
+    static const enum runtime_force of[] = {[PLAN_BREAKER_AUTO] = RUNTIME_FORCE_NONE,
+                                            [PLAN_BREAKER_OPEN] = RUNTIME_FORCE_OPEN,
+                                            [PLAN_BREAKER_CLOSED] = RUNTIME_FORCE_CLOSED};
+
+    if (m->held == m->wanted) /* forcing anew would forget failures */
+        return;
+    m->held = m->wanted;
+    runtime_force(m->model, of[m->held]);
+}
+
+/* The plan cannot fail any more. */
+static void breakers_hold(struct served_plan *p)
+{
+    for (size_t i = 0; i < p->endpoint_count; i++)
+        for (size_t v = 0; v < p->endpoints[i]->version_count; v++)
+            p->endpoints[i]->versions[v].model->wanted = PLAN_BREAKER_AUTO;
+    for (size_t i = 0; i < p->endpoint_count; i++)
+        for (size_t v = 0; v < p->endpoints[i]->version_count; v++) {
+            struct served_version *sv = &p->endpoints[i]->versions[v];
+
+            sv->model->wanted = stronger(sv->model->wanted, sv->plan->breaker);
+        }
+    for (size_t i = 0; i < p->endpoint_count; i++)
+        for (size_t v = 0; v < p->endpoints[i]->version_count; v++)
+            model_hold(p->endpoints[i]->versions[v].model);
+}
+
 int served_plan_new(const struct served_config *cfg, str root_hash, struct served_plan *previous,
                     struct served_plan **ret_plan, struct err *e)
 {
@@ -545,6 +583,7 @@ int served_plan_new(const struct served_config *cfg, str root_hash, struct serve
         p->endpoints[p->endpoint_count++] = ep;
     }
     index_names(p);
+    breakers_hold(p);
     *ret_plan = TAKE(p);
     return 0;
 }

@@ -45,6 +45,8 @@ struct served_model {
     str key;                     /* platform, artifact and lane rows */
     struct runtime_model *model; /* owned */
     struct crew *crew;           /* owned; NULL: the loops run the model themselves */
+    enum plan_breaker held;      /* how its breaker is held; of the thread that loads plans */
+    enum plan_breaker wanted;    /* by the plan that is being loaded */
     bool slow;                   /* a row costs more than SERVED_SLOW_NS, or waits for others */
     uint32_t lane_rows;
     uint32_t lane_count; /* one for each loop (without a slot where there is a crew), one for the

@@ -121,6 +121,20 @@ static NODISCARD int add_shadow(struct compiler *c, struct routed *list, size_t 
 
 /* --- The part --------------------------------------------------------------------------------- */
 
+/* What somebody holds by hand: api/breaker.c. */
+static NODISCARD int add_breaker(struct compiler *c, struct json *part, int64_t version,
+                                 struct err *e)
+{
+    struct json *held;
+    str state;
+
+    TRY(meta_kv_get(c->m, S("breaker"), c->name, c->a, &held, e));
+    state = json_str_or(json_get(held, arena_printf(c->a, "%lld", (long long)version)), STR_NULL);
+    if (state.n && !str_eq(state, S("auto")))
+        json_set_str(c->a, part, S("breaker"), state);
+    return 0;
+}
+
 static NODISCARD int version_part(struct compiler *c, const struct routed *r,
                                   struct json **ret_part, struct json **ret_signature,
                                   struct err *e)
@@ -146,6 +160,7 @@ static NODISCARD int version_part(struct compiler *c, const struct routed *r,
     json_set_str(c->a, part, S("platform"),
                  json_str_or(json_get(meta, S("platform")), S("onnxruntime_onnx")));
     json_set_str(c->a, part, S("profile"), json_str_or(json_get(meta, S("profile")), S("")));
+    TRY(add_breaker(c, part, r->version, e));
     *ret_part = part;
     return 0;
 }

@@ -21,7 +21,7 @@ static bool touches_plan(str type)
 {
     return str_eq(type, S("project.applied")) || str_eq(type, S("alias.moved")) ||
            str_starts(type, S("rollout.")) || str_starts(type, S("key.")) ||
-           str_starts(type, S("jwks."));
+           str_starts(type, S("jwks.")) || str_eq(type, S("breaker.forced"));
 }
 
 int control_load_project(struct control *c, struct err *e)

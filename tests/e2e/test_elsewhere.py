@@ -357,3 +357,50 @@ def test_a_private_address_needs_a_word(weir_project, crooked):
     project = weir_project(YAML, {"remote.yaml": text}, start=False)
     project.start(gateway_path="/healthz")
     assert "allow_private" in project.run("register", "m", "remote.yaml", status=2).stderr
+
+
+def test_a_breaker_is_held_by_hand(weir_project, crooked):
+    yaml = YAML.replace("timeout: 2s", "timeout: 2s, fallback: {chain: [{answer: {prediction: -1}}]}")
+    features = "[{name: a, type: float}, {name: b, type: float}]"
+    yaml = yaml.replace("endpoints:", "endpoints:\n  n: {model: n}").replace(
+        "models:", f"models:\n  n: {{task: regression, features: {features}}}")
+    project = weir_project(yaml, {"remote.yaml": REMOTE.format(address=crooked, model="far"),
+                                  "n.onnx": models.linear([1, 2], 0.5)}, start=False)
+    project.start(gateway_path="/healthz")
+    project.run("register", "m", "remote.yaml", "--promote")
+    live(project, "n", "n.onnx")  # and with it both
+    assert value(project, 1, 2) == 3
+
+    done = project.run("breaker", "m", "open", "--reason", "their database is being moved")
+    assert "version 1, is held open" in done.stderr
+    until(lambda: value(project, 1, 2) == -1)
+    calls = Crooked.calls
+    status, answer = infer(project, 1, 2)
+    assert status == 200 and answer["parameters"]["fallback_reason"] == "unavailable", answer
+    assert Crooked.calls == calls and metric(project, "weir_runtime_breaker", state="open") == [1]
+    facts = project.run("journal", "list", "--type", "breaker.forced", "--json").stdout
+    assert "their database is being moved" in json.dumps(json.loads(facts))
+    project.stop()  # it is a word that holds
+    project.start()
+    assert value(project, 1, 2) == -1
+
+    project.run("breaker", "m", "closed", "--reason", "call it in any case")
+    until(lambda: value(project, 1, 2) == 3)
+    Crooked.mode = "nonsense"
+    calls = Crooked.calls
+    assert [value(project, 1, 2) for _ in range(6)] == [-1] * 6
+    assert Crooked.calls == calls + 6 and metric(project, "weir_runtime_breaker", state="closed") == [1]
+
+    project.run("breaker", "m", "auto", "--reason", "it is over")
+    until(lambda: (value(project, 1, 2), metric(project, "weir_runtime_breaker", state="closed")[0])[1] == 0)
+    Crooked.mode = "good"
+    until(lambda: value(project, 1, 2) == 3)
+
+    def refused(*words):
+        return project.run("breaker", *words, "--reason", "x", status=None)
+
+    sideways = refused("m", "sideways")
+    assert sideways.returncode == 2 and "open, closed or auto" in sideways.stderr
+    assert "no version 9" in refused("m", "open", "--version", "9").stderr
+    assert "only remote models have one" in refused("n", "open").stderr
+    assert "reason" in project.run("breaker", "m", "open", status=2).stderr

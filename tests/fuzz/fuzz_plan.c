@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Any JSON as an endpoint part. What is accepted can be routed at every point, its field table can
- * be built or is refused, and every index of its reading lies inside the outputs.
+ * be built or is refused, and every index of its reading lies inside the outputs. Its member
+ * "wish", which no plan has, is a static answer in the words of a project: one that is taken has a
+ * value for every output.
  */
 #include "fuzz.h"
 
-#include "plan/plan.h"
+#include "plan/fallback.h"
 
 static void use(const struct plan_endpoint *ep, struct arena *a)
 {
@@ -27,6 +29,20 @@ static void use(const struct plan_endpoint *ep, struct arena *a)
         ASSERT(fields.tensor_count <= sig->input_count);
 }
 
+static void wish(const struct json *part, const struct plan_endpoint *ep, struct arena *a)
+{
+    const struct json *wanted = json_get(part, S("wish"));
+    struct json *answer;
+    struct err e;
+
+    if (!ep->version_count || !wanted || wanted->type != JSON_OBJECT ||
+        plan_answer_resolve(wanted, &ep->signature, a, &answer, &e))
+        return;
+    for (uint32_t i = 0; i < ep->signature.output_count; i++)
+        ASSERT((int64_t)json_get(answer, ep->signature.outputs[i].name)->count ==
+               tensor_row_elements(&ep->signature.outputs[i]));
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     AUTO(arena_done) struct arena a;
@@ -37,7 +53,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     arena_init(&a, 0);
     if (json_parse((str){(const char *)data, size}, &a, &part, &e))
         return 0;
-    if (plan_endpoint_read(part, S("hash"), &a, &ep, &e) == 0)
+    if (plan_endpoint_read(part, S("hash"), &a, &ep, &e) == 0) {
         use(&ep, &a);
+        wish(part, &ep, &a);
+    }
     return 0;
 }

@@ -274,6 +274,23 @@ static void test_fallback_chains(void)
     end();
 }
 
+static void test_breakers_held_by_hand(void)
+{
+    struct json *held;
+
+    begin();
+    CHECK_INT(compiled()->versions[0].breaker, PLAN_BREAKER_AUTO);
+    CHECK_OK(json_parse(S("{\"1\":\"open\",\"2\":\"closed\"}"), &arena, &held, &e), &e);
+    CHECK_OK(meta_kv_put(m, S("breaker"), S("pay"), held, &e), &e);
+    rolling("{\"challenger\":2,\"weight_bp\":1000}");
+    CHECK_INT(compiled()->versions[0].breaker, PLAN_BREAKER_OPEN);
+    CHECK_INT(compiled()->versions[1].breaker, PLAN_BREAKER_CLOSED);
+    json_set_str(&arena, held, S("1"), S("auto"));
+    CHECK_OK(meta_kv_put(m, S("breaker"), S("pay"), held, &e), &e);
+    CHECK_INT(compiled()->versions[0].breaker, PLAN_BREAKER_AUTO);
+    end();
+}
+
 static void test_idempotency(void)
 {
     begin();
@@ -285,6 +302,6 @@ static void test_idempotency(void)
     end();
 }
 
-RUN_TESTS(T(test_fallback_chains), T(test_idempotency), T(test_states_of_a_rollout),
-          T(test_aliases_and_splits), T(test_nothing_registered), T(test_other_tensors),
-          T(test_settings))
+RUN_TESTS(T(test_fallback_chains), T(test_idempotency), T(test_breakers_held_by_hand),
+          T(test_states_of_a_rollout), T(test_aliases_and_splits), T(test_nothing_registered),
+          T(test_other_tensors), T(test_settings))

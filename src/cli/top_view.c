@@ -239,6 +239,7 @@ static void put_label(const struct top_view *v, struct buf *out, const char *lab
 static str spark(const struct top_view *v)
 {
     static const char *const marks[] = {"▁", "▂", "▃", "▄", "▅", "▆", "▇", "█"};
+    const size_t heights = ARRAY_LEN(marks);
     size_t width = MIN(v->columns / 5, (size_t)SPARK_MAX), n = MIN(v->history_count, width);
     const double *h = v->history + v->history_count - n;
     struct buf out;
@@ -249,9 +250,9 @@ static str spark(const struct top_view *v)
     for (size_t i = 0; i < n; i++)
         most = MAX(most, h[i]);
     for (size_t i = 0; i < n; i++) {
-        size_t mark = most > 0 ? (size_t)(h[i] / most * (double)ARRAY_LEN(marks)) : 0;
+        size_t mark = most > 0 ? (size_t)(h[i] / most * (double)heights) : 0;
 
-        buf_add_str(&out, str_of(marks[MIN(mark, ARRAY_LEN(marks) - 1)]));
+        buf_add_str(&out, str_of(marks[MIN(mark, heights - 1)]));
     }
     return buf_str(&out);
 }

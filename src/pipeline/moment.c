@@ -94,15 +94,19 @@ enum part {
 double moment_part(const struct moment *at, uint8_t part)
 {
     const struct moment m = *at;
+    int64_t v;
 
     switch ((enum part)part) {
 #define PART(name, value, help) \
     case PART_##name:           \
-        return (double)(value);
+        v = (value);            \
+        break;
 #include "pipeline/moment.def"
 #undef PART
+    default:
+        return NAN;
     }
-    return NAN;
+    return (double)v;
 }
 
 bool moment_part_find(str name, uint8_t *ret)

@@ -535,6 +535,7 @@ static NODISCARD int change_loaded(struct gateway *gw, str name, bool load, stru
     if (ep->unloaded != load)
         return 0;
     at = unloaded_find(gw, ep);
+    ASSERT(!load || *at); /* an endpoint without its models has one */
     u = load ? *at : unloaded_new(ep);
     *at = load ? u->next : u;
     rc = publish(gw, str_of(gw->plan_hash), e);

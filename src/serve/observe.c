@@ -140,7 +140,8 @@ static uint8_t put(char *to, size_t size, str s)
 
     while (n < s.n && n && ((unsigned char)s.p[n] & 0xc0) == 0x80)
         n--; /* not in the middle of a character */
-    memcpy(to, s.p, n);
+    if (n)
+        memcpy(to, s.p, n);
     return (uint8_t)n;
 }
 

@@ -98,7 +98,7 @@ static bool key_rest(str s)
 /* "vendor", or "tenant@system". */
 static bool key_is_valid(str key)
 {
-    str tenant = key, system;
+    str tenant, system;
     ptrdiff_t at = str_find_char(key, '@');
 
     if (!key.n || !key_rest(str_skip(str_take(key, at < 0 ? key.n : (size_t)at), 1)))

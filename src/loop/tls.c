@@ -29,8 +29,7 @@ const char *tls_reason(void)
     return text;
 }
 
-/* --- Contexts -----------------------------------------------------------------------------------
- */
+/* --- Contexts --------------------------------------------------------------------------------- */
 
 /* Protocols in the form of the extension: a length and the name, in our order of preference. */
 static const unsigned char protocols[] = "\x02h2\x08http/1.1";
@@ -157,8 +156,7 @@ int64_t tls_context_expires_ns(const struct tls_context *c)
     return c->expires_ns;
 }
 
-/* --- Connections --------------------------------------------------------------------------------
- */
+/* --- Connections ------------------------------------------------------------------------------ */
 
 struct tls *tls_accept(struct tls_context *c, int fd)
 {

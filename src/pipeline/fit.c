@@ -30,8 +30,7 @@ struct fitter {
     size_t step;
 };
 
-/* --- Samples -----------------------------------------------------------------------------------
- */
+/* --- Samples ---------------------------------------------------------------------------------- */
 
 static int by_number(const void *a, const void *b)
 {
@@ -125,8 +124,7 @@ static NODISCARD int samples_make(struct fitter *f, const struct json *columns, 
     return 0;
 }
 
-/* --- Numbers of a sample -----------------------------------------------------------------------
- */
+/* --- Numbers of a sample ---------------------------------------------------------------------- */
 
 /* With the error of each addition kept (Neumaier), so that order and size do not matter. */
 static double sum_of(const struct sample *s, double away, bool squared)
@@ -191,8 +189,7 @@ static size_t most_frequent(const struct sample *s)
     return best;
 }
 
-/* --- Steps -------------------------------------------------------------------------------------
- */
+/* --- Steps ------------------------------------------------------------------------------------ */
 
 static struct json *value_json(struct fitter *f, const struct sample *s, size_t i)
 {

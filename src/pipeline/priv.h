@@ -4,8 +4,7 @@
 
 #include "pipeline/pipeline.h"
 
-/* --- Categories (dictionary.c) -----------------------------------------------------------------
- */
+/* --- Categories (dictionary.c) ---------------------------------------------------------------- */
 
 #define DICTIONARY_NONE UINT32_MAX
 
@@ -22,8 +21,7 @@ NODISCARD bool dictionary_init(struct dictionary *d, struct arena *a, uint32_t *
 uint32_t dictionary_text(const struct dictionary *d, str text) HOT;
 uint32_t dictionary_number(const struct dictionary *d, double v) HOT;
 
-/* --- Moments (moment.c) ------------------------------------------------------------------------
- */
+/* --- Moments (moment.c) ----------------------------------------------------------------------- */
 
 struct moment {
     int64_t epoch_s;
@@ -38,8 +36,7 @@ double moment_part(const struct moment *m, uint8_t part);
 NODISCARD bool moment_part_find(str name, uint8_t *ret);
 const str *moment_part_names(size_t *ret_n);
 
-/* --- The program (run.c) -----------------------------------------------------------------------
- */
+/* --- The program (run.c) ---------------------------------------------------------------------- */
 
 enum unseen { UNSEEN_ERROR, UNSEEN_MISSING, UNSEEN_CODE, UNSEEN_ZEROS };
 
@@ -60,8 +57,7 @@ struct pipeline_op {
     const uint8_t *parts; /* time */
 };
 
-/* --- Reading (read.c, step.c) ------------------------------------------------------------------
- */
+/* --- Reading (read.c, step.c) ----------------------------------------------------------------- */
 
 struct reader {
     struct arena *a;

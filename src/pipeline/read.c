@@ -61,8 +61,7 @@ const struct json *step_parameter(const struct json *step, const char *member, p
     return node && node->type != JSON_NULL ? node : NULL;
 }
 
-/* --- Columns -----------------------------------------------------------------------------------
- */
+/* --- Columns ---------------------------------------------------------------------------------- */
 
 static ptrdiff_t find_live(const struct reader *r, str name)
 {
@@ -133,8 +132,7 @@ static bool takes(struct reader *r, const struct step_kind *kind, const struct p
     return false;
 }
 
-/* --- Steps -------------------------------------------------------------------------------------
- */
+/* --- Steps ------------------------------------------------------------------------------------ */
 
 static void fail_kind(struct reader *r, str name)
 {

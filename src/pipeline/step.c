@@ -28,8 +28,7 @@ const struct step_kind *step_find(str name)
     return NULL;
 }
 
-/* --- Parameters --------------------------------------------------------------------------------
- */
+/* --- Parameters ------------------------------------------------------------------------------- */
 
 static bool is_number(const struct json *n)
 {
@@ -55,8 +54,7 @@ static double number_of(struct reader *r, const struct json *step, const char *m
     return json_real_or(node, (double)NAN);
 }
 
-/* --- Filling, scaling --------------------------------------------------------------------------
- */
+/* --- Filling, scaling ------------------------------------------------------------------------- */
 
 static void step_impute(struct reader *r, const struct json *step, uint32_t live)
 {
@@ -168,8 +166,7 @@ static void step_drop(struct reader *r, const struct json *step, uint32_t live)
     r->live_count--;
 }
 
-/* --- Columns made of one -----------------------------------------------------------------------
- */
+/* --- Columns made of one ---------------------------------------------------------------------- */
 
 /* live[live] becomes op->width columns named after it. */
 static void spread(struct reader *r, const struct pipeline_op *op, uint32_t live,
@@ -201,8 +198,7 @@ static void spread(struct reader *r, const struct pipeline_op *op, uint32_t live
     }
 }
 
-/* --- Encoders ----------------------------------------------------------------------------------
- */
+/* --- Encoders --------------------------------------------------------------------------------- */
 
 static const struct {
     const char *name;
@@ -360,8 +356,7 @@ static void step_one_hot(struct reader *r, const struct json *step, uint32_t liv
         spread(r, op, live, texts);
 }
 
-/* --- Moments -----------------------------------------------------------------------------------
- */
+/* --- Moments ---------------------------------------------------------------------------------- */
 
 static void fail_part(struct reader *r, str name)
 {

@@ -12,8 +12,7 @@
 
 #include <math.h>
 
-/* --- One row of every output --------------------------------------------------------------------
- */
+/* --- One row of every output ------------------------------------------------------------------ */
 
 static bool put_value(enum tensor_type type, const struct json *v, void *to, struct arena *a)
 {
@@ -72,8 +71,7 @@ static NODISCARD int read_answer(const struct json *answer, const struct plan_si
     return 0;
 }
 
-/* --- From the words of a project ----------------------------------------------------------------
- */
+/* --- From the words of a project -------------------------------------------------------------- */
 
 struct resolver {
     const struct plan_signature *sig;
@@ -224,8 +222,7 @@ int plan_answer_resolve(const struct json *wish, const struct plan_signature *si
     return 0;
 }
 
-/* --- Parts of a plan ----------------------------------------------------------------------------
- */
+/* --- Parts of a plan -------------------------------------------------------------------------- */
 
 static NODISCARD int read_chain(const struct json *list, struct plan_endpoint *ep, struct err *e)
 {

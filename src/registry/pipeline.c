@@ -106,8 +106,7 @@ int pipeline_make(const struct json *model, const struct pipeline_source *source
     return pipeline_complete(document, source, a, ret_document, e);
 }
 
-/* --- Registration ------------------------------------------------------------------------------
- */
+/* --- Registration ----------------------------------------------------------------------------- */
 
 static NODISCARD int pack_put(const struct registry_env *env, const struct json *document,
                               struct arena *a, struct json *candidate, struct err *e)

@@ -225,8 +225,7 @@ static NODISCARD int write_csv(struct transform *f, const char *to, bool with_ke
     return w.out.overflowed ? FAIL(e, RESOURCE_EXHAUSTED, "a row is too long") : 0;
 }
 
-/* --- Other formats -----------------------------------------------------------------------------
- */
+/* --- Other formats ---------------------------------------------------------------------------- */
 
 static void add_source(const struct pipeline_source *s, struct buf *sql)
 {

@@ -149,8 +149,7 @@ static NODISCARD int check(struct conn *c, struct served_endpoint *ep, const str
     return ep->in_crew ? check_crew(c, ep, d, e) : check_turn(c, ep, d, e);
 }
 
-/* --- What a request says ------------------------------------------------------------------------
- */
+/* --- What a request says ---------------------------------------------------------------------- */
 
 static bool may_go_first(const struct conn *c)
 {
@@ -219,8 +218,7 @@ int admission_read(struct conn *c, struct exchange *x, str parameters, int64_t t
     return 0;
 }
 
-/* --- The two questions --------------------------------------------------------------------------
- */
+/* --- The two questions ------------------------------------------------------------------------ */
 
 int admission_early(struct conn *c, struct served_endpoint *ep, int64_t timeout_ns, struct err *e)
 {

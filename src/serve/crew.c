@@ -69,8 +69,7 @@ struct crew {
     struct worker *workers; /* owned */
 };
 
-/* --- Coming and going ---------------------------------------------------------------------------
- */
+/* --- Coming and going ------------------------------------------------------------------------- */
 
 /* Counts it as work to come, or no more. */
 static void count(struct crew *c, const struct crew_job *j, bool in)
@@ -116,8 +115,7 @@ static void give_back(struct crew *c, struct crew_job *j, int rc)
     mailbox_post(j->reply_to, &j->mail);
 }
 
-/* --- Gathering a batch --------------------------------------------------------------------------
- */
+/* --- Gathering a batch ------------------------------------------------------------------------ */
 
 /* The job that a count of the semaphore stands for. One that was put earlier may not be visible yet
  * while its loop is between two instructions: that is waited for. */
@@ -227,8 +225,7 @@ static bool take_batch(struct worker *w)
     return true;
 }
 
-/* --- Running ------------------------------------------------------------------------------------
- */
+/* --- Running ---------------------------------------------------------------------------------- */
 
 static void copy_texts(struct arena *a, str *texts, size_t n)
 {
@@ -415,8 +412,7 @@ static void worker_main(void *arg)
     }
 }
 
-/* --- Life ---------------------------------------------------------------------------------------
- */
+/* --- Life ------------------------------------------------------------------------------------- */
 
 int crew_new(struct runtime_model *m, uint32_t workers, uint32_t rows_max, struct crew **ret_crew,
              struct err *e)
@@ -491,8 +487,7 @@ void crew_free(struct crew *c)
     mem_free(c);
 }
 
-/* --- Looking ------------------------------------------------------------------------------------
- */
+/* --- Looking ---------------------------------------------------------------------------------- */
 
 static int64_t cost_ns(const struct crew *c, uint64_t rows, uint32_t workers)
 {

@@ -28,8 +28,7 @@ const struct event_kind fallback_events = {
     "weir_fallback_total", "Answers that are not those of the version chosen first.", "reason",
     fallback_reasons, FALLBACK_REASON_COUNT};
 
-/* --- When a plan is loaded ----------------------------------------------------------------------
- */
+/* --- When a plan is loaded -------------------------------------------------------------------- */
 
 /* The row of the plan, as often as a request may have rows. */
 static void answer_make(struct served_endpoint *ep, struct served_fallback *f, uint32_t loops)
@@ -105,8 +104,7 @@ bool served_fallback_has(const struct served_endpoint *ep, const struct served_v
     return false;
 }
 
-/* --- When a request is routed -------------------------------------------------------------------
- */
+/* --- When a request is routed ----------------------------------------------------------------- */
 
 static uint32_t next_step(const struct exchange *x)
 {
@@ -182,8 +180,7 @@ bool fallback_catches_shed(struct exchange *x, int rc, bool with_versions)
     return true;
 }
 
-/* --- When a version has failed ------------------------------------------------------------------
- */
+/* --- When a version has failed ---------------------------------------------------------------- */
 
 /* False for what another version would refuse as well. */
 static bool reason_of(enum code code, uint8_t *ret_reason)
@@ -283,8 +280,7 @@ struct tensor *fallback_outputs(struct serve_loop *l, const struct exchange *x)
     return view;
 }
 
-/* --- What is said of it -------------------------------------------------------------------------
- */
+/* --- What is said of it ----------------------------------------------------------------------- */
 
 void fallback_count(const struct serve_loop *l, const struct exchange *x)
 {

@@ -127,8 +127,7 @@ uint64_t gateway_loop_sum(const struct gateway *gw, size_t at)
     return sum;
 }
 
-/* --- Mail to a loop -----------------------------------------------------------------------------
- */
+/* --- Mail to a loop --------------------------------------------------------------------------- */
 
 static void take_plan(struct serve_loop *l, struct served_plan *plan)
 {
@@ -193,8 +192,7 @@ static void on_digest(void *ctx, const struct digest *d)
     gw->cfg.on_digest(gw->cfg.on_digest_ctx, d);
 }
 
-/* --- Loops --------------------------------------------------------------------------------------
- */
+/* --- Loops ------------------------------------------------------------------------------------ */
 
 static NODISCARD int loop_prepare(struct gateway *gw, struct serve_loop *l, struct err *e)
 {
@@ -267,8 +265,7 @@ static void loop_done(struct serve_loop *l)
     coder_free(l->coder);
 }
 
-/* --- Life ---------------------------------------------------------------------------------------
- */
+/* --- Life ------------------------------------------------------------------------------------- */
 
 static NODISCARD int keeper_make(struct gateway *gw, struct err *e)
 {
@@ -413,8 +410,7 @@ void gateway_free(struct gateway *gw)
     mem_free(gw);
 }
 
-/* --- Plans --------------------------------------------------------------------------------------
- */
+/* --- Plans ------------------------------------------------------------------------------------ */
 
 /* A plan, or certificates, to every loop. */
 static void post_change(struct gateway *gw, struct served_plan *plan, struct tls_context *tls)
@@ -583,8 +579,7 @@ bool gateway_ready(struct gateway *gw)
     return __atomic_load_n(&gw->loops_ready, __ATOMIC_ACQUIRE) == gw->cfg.loops;
 }
 
-/* --- Watchdog -----------------------------------------------------------------------------------
- */
+/* --- Watchdog --------------------------------------------------------------------------------- */
 
 static void watch_model(struct served_model *m, int64_t now_ns)
 {

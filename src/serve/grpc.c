@@ -39,8 +39,7 @@ static const struct {
 #undef GRPC
 };
 
-/* --- Answers ------------------------------------------------------------------------------------
- */
+/* --- Answers ---------------------------------------------------------------------------------- */
 
 #define HEAD_MAX 3
 
@@ -138,8 +137,7 @@ RUNS_ON(on_loop) static void end(struct conn *c, size_t began)
     }
 }
 
-/* --- ModelInfer ---------------------------------------------------------------------------------
- */
+/* --- ModelInfer ------------------------------------------------------------------------------- */
 
 static NODISCARD int read_infer(struct conn *c, struct served_endpoint *ep, struct tensor *inputs,
                                 str body, struct arena *a, struct infer_request *request,
@@ -226,8 +224,7 @@ static bool is_ready(const struct conn *c)
     return gateway_leaving(c->l->gw) != GATEWAY_ANNOUNCES && plan_is_ready(c->l->plan, &missing);
 }
 
-/* --- The server ---------------------------------------------------------------------------------
- */
+/* --- The server ------------------------------------------------------------------------------- */
 
 RUNS_ON(on_loop) static void answer_flag(struct conn *c, bool yes)
 {
@@ -285,8 +282,7 @@ static void health_check(struct conn *c, const struct route_match *m, str messag
     end(c, began);
 }
 
-/* --- Models -------------------------------------------------------------------------------------
- */
+/* --- Models ----------------------------------------------------------------------------------- */
 
 /* The endpoint of the match, and the version if one is named; else answered, and NULL. */
 RUNS_ON(on_loop)
@@ -379,8 +375,7 @@ static void model_statistics(struct conn *c, const struct route_match *m, str me
     end(c, began);
 }
 
-/* --- The repository -----------------------------------------------------------------------------
- */
+/* --- The repository --------------------------------------------------------------------------- */
 
 static void write_entry(void *ctx, const struct repository_entry *entry)
 {
@@ -433,8 +428,7 @@ static void call_repository_unload(struct conn *c, const struct route_match *m, 
         errand_begin(c, r.model, false);
 }
 
-/* --- Shared memory ------------------------------------------------------------------------------
- */
+/* --- Shared memory ---------------------------------------------------------------------------- */
 
 static void no_regions(struct conn *c, const struct route_match *m, str message)
 {
@@ -456,8 +450,7 @@ static void refuse_region(struct conn *c, const struct route_match *m, str messa
     grpc_answer_error(c, &e);
 }
 
-/* --- Routing ------------------------------------------------------------------------------------
- */
+/* --- Routing ---------------------------------------------------------------------------------- */
 
 /* The one message of a body, unfolded; it lives as long as the turn. */
 RUNS_ON(on_loop)

@@ -72,8 +72,7 @@ void grpc_stream_drop(struct grpc_stream *gs)
         mem_free(gs);
 }
 
-/* --- Answers ------------------------------------------------------------------------------------
- */
+/* --- Answers ---------------------------------------------------------------------------------- */
 
 static void send_head(struct grpc_stream *gs)
 {
@@ -147,8 +146,7 @@ static void respond(struct exchange *x, int rc, const struct err *e, str body)
         send_message(gs, body);
 }
 
-/* --- Requests -----------------------------------------------------------------------------------
- */
+/* --- Requests --------------------------------------------------------------------------------- */
 
 RUNS_ON(on_loop) static void infer(struct grpc_stream *gs, const struct grpc_message *gm)
 {

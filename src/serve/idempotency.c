@@ -26,8 +26,7 @@ const struct event_kind idempotency_events = {"weir_idempotency_total",
                                               "What became of request ids in idempotency windows.",
                                               "result", results, RESULT_COUNT};
 
-/* --- When a plan is loaded ----------------------------------------------------------------------
- */
+/* --- When a plan is loaded -------------------------------------------------------------------- */
 
 int served_window_make(struct served_endpoint *ep, struct served_endpoint *previous, uint32_t loops,
                        struct err *e)
@@ -43,8 +42,7 @@ int served_window_make(struct served_endpoint *ep, struct served_endpoint *previ
     return 0;
 }
 
-/* --- Requests -----------------------------------------------------------------------------------
- */
+/* --- Requests --------------------------------------------------------------------------------- */
 
 static void count(const struct serve_loop *l, const struct exchange *x, enum result result)
 {
@@ -165,8 +163,7 @@ void idempotency_drop(struct exchange *x)
     replay_forget(x->ep->window, TAKE(x->replay));
 }
 
-/* --- Metrics ------------------------------------------------------------------------------------
- */
+/* --- Metrics ---------------------------------------------------------------------------------- */
 
 static void write_gauge(struct buf *to, const struct served_plan *plan, const char *name,
                         const char *help, size_t at)

@@ -39,8 +39,7 @@ struct offload {
 static void on_late(struct loop *loop, struct loop_timer *t);
 static void on_closed(struct stream_owner *o);
 
-/* --- Memory -------------------------------------------------------------------------------------
- */
+/* --- Memory ----------------------------------------------------------------------------------- */
 
 static struct offload *offload_get(struct serve_loop *l)
 {
@@ -156,8 +155,7 @@ void offloads_abandon(struct conn *c)
             crew_abandon(off->crew, &off->job);
 }
 
-/* --- There --------------------------------------------------------------------------------------
- */
+/* --- There ------------------------------------------------------------------------------------ */
 
 /* Puts the job into the queue of the version at hand; false: there is no room. */
 static NODISCARD bool submit(struct offload *off)
@@ -216,8 +214,7 @@ int offload_commit(struct serve_loop *l, struct exchange *x, uint32_t rows, str 
     return 0;
 }
 
-/* --- And back -----------------------------------------------------------------------------------
- */
+/* --- And back --------------------------------------------------------------------------------- */
 
 /* The peer has reset the stream. It is let go of when the job is back, by its answer. */
 static void on_closed(struct stream_owner *o)

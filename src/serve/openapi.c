@@ -8,8 +8,7 @@
 
 #define OPENAPI_VERSION "3.1.0"
 
-/* --- The row ------------------------------------------------------------------------------------
- */
+/* --- The row ---------------------------------------------------------------------------------- */
 
 static void write_column(struct json_out *o, const struct field_column *c)
 {
@@ -66,8 +65,7 @@ void schema_get(struct conn *c, const struct route_match *m, str body)
     answer_object_end(c, &o, 200, "application/schema+json");
 }
 
-/* --- OpenAPI ------------------------------------------------------------------------------------
- */
+/* --- OpenAPI ---------------------------------------------------------------------------------- */
 
 static void open_key(struct json_out *o, str key)
 {

@@ -93,8 +93,7 @@ void post_of_row(const struct served_endpoint *ep, const struct tensor *outputs,
     r->value = rounded(r->value, post->decimals);
 }
 
-/* --- Tensors -----------------------------------------------------------------------------------
- */
+/* --- Tensors ---------------------------------------------------------------------------------- */
 
 static void put(const struct tensor *t, size_t i, double v)
 {

@@ -259,8 +259,7 @@ str exchange_body(struct serve_loop *l, struct exchange *x, str body);
 void exchange_route(struct serve_loop *l, struct exchange *x, str key);
 NODISCARD int exchange_too_late(const struct exchange *x, struct err *e); /* DEADLINE_EXCEEDED */
 
-/* --- admission.c: who is refused as overload ----------------------------------------------------
- */
+/* --- admission.c: who is refused as overload -------------------------------------------------- */
 
 #define CONN_BEHIND_NS (2 * NS_PER_MS) /* a turn this long makes what came meanwhile wait */
 
@@ -282,8 +281,7 @@ NODISCARD int admission_refused(const struct exchange *x, struct err *e);
 
 enum request_end exchange_end_of(enum code code);
 
-/* --- fallback.c: when the version of an exchange has failed --------------------------------------
- */
+/* --- fallback.c: when the version of an exchange has failed ----------------------------------- */
 
 /* x is routed; `named`: by the request itself. */
 void fallback_begin(struct exchange *x, bool named);
@@ -308,8 +306,7 @@ void fallback_write(struct json_out *o, const struct exchange *x); /* a member o
 str fallback_parameters(struct serve_loop *l, const struct exchange *x);
 str fallback_header(struct serve_loop *l, const struct exchange *x); /* the value */
 
-/* --- idempotency.c: repeated request ids ---------------------------------------------------------
- */
+/* --- idempotency.c: repeated request ids ------------------------------------------------------ */
 
 /* x is read, and its endpoint keeps answers. *ret_done: it was a repeat, is answered, and gone.
  * ABORTED: the first is under way; ALREADY_EXISTS: it was another request. */
@@ -322,8 +319,7 @@ void idempotency_write_metrics(struct buf *to, const struct served_plan *plan);
 /* Header lines of an answer that not every answer has. */
 str exchange_head(const struct exchange *x, int rc);
 
-/* --- offload.c: exchanges that run in crews -----------------------------------------------------
- */
+/* --- offload.c: exchanges that run in crews --------------------------------------------------- */
 
 struct exchange *offload_begin(struct serve_loop *l, struct conn *c, struct served_endpoint *ep,
                                size_t body_bytes, struct tensor **ret_inputs) RUNS_ON(on_loop);
@@ -335,8 +331,7 @@ void offload_returned(struct loop *loop, struct mailbox *mb, struct mail *m);
 void offloads_abandon(struct conn *c);    /* nobody waits for what it has in crews */
 void offloads_done(struct serve_loop *l); /* frees the idle ones */
 
-/* --- sockets.c: where the loops listen -----------------------------------------------------------
- */
+/* --- sockets.c: where the loops listen -------------------------------------------------------- */
 
 /* Opens, or takes over, what all loops listen on; *ret_local: only this machine can reach it. */
 NODISCARD int sockets_open(const struct gateway_config *cfg, struct sockets *ret, bool *ret_local,
@@ -386,8 +381,7 @@ void conns_leave(struct loop *loop, struct loop_task *t); /* the gateway will st
 void conns_release_held(struct serve_loop *l) RUNS_ON(on_loop);
 void conns_sweep(struct loop *loop, struct loop_timer *t); /* timeouts */
 
-/* --- h2.c: connections that speak HTTP/2 --------------------------------------------------------
- */
+/* --- h2.c: connections that speak HTTP/2 ------------------------------------------------------ */
 
 NODISCARD bool h2_start(struct conn *c) RUNS_ON(on_loop); /* false: no memory */
 /* Takes what lies in c->in; requests that are complete are routed. */
@@ -413,8 +407,7 @@ NODISCARD int oip_exchange(struct conn *c, struct served_endpoint *ep, struct se
 struct served_endpoint *oip_find(struct conn *c, const struct route_match *m,
                                  struct served_version **ret_version) RUNS_ON(on_loop);
 
-/* --- grpc.c: calls; grpc_stream.c: calls that stream --------------------------------------------
- */
+/* --- grpc.c: calls; grpc_stream.c: calls that stream ------------------------------------------ */
 
 /* A message, unfolded; the body was bounded before. */
 #define GRPC_REQUEST_BYTES_MAX ((size_t)256 << 20)
@@ -442,8 +435,7 @@ void grpc_stream_open(struct conn *c, struct http2_stream *st) RUNS_ON(on_loop);
 void grpc_streams_go_on(struct conn *c) RUNS_ON(on_loop);
 void grpc_stream_drop(struct grpc_stream *gs) RUNS_ON(on_loop);
 
-/* --- coding.c: gzip and deflate ------------------------------------------------------------------
- */
+/* --- coding.c: gzip and deflate --------------------------------------------------------------- */
 
 struct coder *loop_coder(struct serve_loop *l);
 /* The body as the client meant it: INVALID_ARGUMENT, RESOURCE_EXHAUSTED. It lives as long as the
@@ -505,8 +497,7 @@ void exchange_count_refused(struct conn *c, struct served_endpoint *ep, const st
 void exchange_refuse(struct conn *c, struct served_endpoint *ep, const struct err *e,
                      const char *content_type, str body) RUNS_ON(on_loop);
 
-/* --- repository.c: what clients of Triton ask for ------------------------------------------------
- */
+/* --- repository.c: what clients of Triton ask for --------------------------------------------- */
 
 NODISCARD int repository_check_load(str model, bool with_config, struct err *e);
 struct repository_entry {
@@ -526,8 +517,7 @@ NODISCARD int shared_memory_refuse(struct err *e);
 /* True when every endpoint can answer; else the first that cannot, if there is a plan. */
 bool plan_is_ready(const struct served_plan *plan, const struct served_endpoint **ret_missing);
 
-/* --- reading.c: what the outputs of a row mean --------------------------------------------------
- */
+/* --- reading.c: what the outputs of a row mean ------------------------------------------------ */
 
 struct row_reading {
     int32_t cls;  /* index of the class, or -1 */
@@ -541,8 +531,7 @@ struct row_reading {
 void reading_of_row(const struct plan_signature *sig, const struct tensor *outputs, uint32_t row,
                     struct row_reading *ret);
 
-/* --- post.c: what the project does with answers -------------------------------------------------
- */
+/* --- post.c: what the project does with answers ----------------------------------------------- */
 
 struct row_post {
     str prediction; /* in place of the class or value; STR_NULL: that stands */
@@ -569,8 +558,7 @@ uint64_t record_exchange(struct record_ring *ring, const struct exchange *x, enu
 /* Of the models that run in processes or on remote servers; nothing where there are none. */
 void elsewhere_write_metrics(struct buf *to, const struct served_plan *plan);
 
-/* --- capacity.c: queues and limits -------------------------------------------------------------
- */
+/* --- capacity.c: queues and limits ------------------------------------------------------------ */
 
 void capacity_write_metrics(struct buf *to, const struct served_plan *plan);
 

@@ -29,8 +29,7 @@ struct replay_window {
     uint64_t entries, bytes;        /* the same */
 };
 
-/* --- Life ---------------------------------------------------------------------------------------
- */
+/* --- Life ------------------------------------------------------------------------------------- */
 
 void replay_unref(struct replay *r)
 {
@@ -83,8 +82,7 @@ void replay_window_unref(struct replay_window *w)
     mem_free(w);
 }
 
-/* --- Under the lock -----------------------------------------------------------------------------
- */
+/* --- Under the lock --------------------------------------------------------------------------- */
 
 static size_t cost_of(const struct replay *r)
 {
@@ -152,8 +150,7 @@ static void let_go(struct replay *out)
     }
 }
 
-/* --- Requests -----------------------------------------------------------------------------------
- */
+/* --- Requests --------------------------------------------------------------------------------- */
 
 static struct replay *replay_new(str key, uint64_t hash, const unsigned char *fingerprint)
 {

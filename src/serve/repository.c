@@ -28,8 +28,7 @@ int shared_memory_refuse(struct err *e)
                 "speed counts");
 }
 
-/* --- The index ----------------------------------------------------------------------------------
- */
+/* --- The index -------------------------------------------------------------------------------- */
 
 /* Of an endpoint without a version in memory. */
 static void absent_each(const struct served_endpoint *ep, repository_fn fn, void *ctx)
@@ -142,8 +141,7 @@ void repository_unload(struct conn *c, const struct route_match *m, str body)
     errand_begin(c, m->model, false);
 }
 
-/* --- Shared memory ------------------------------------------------------------------------------
- */
+/* --- Shared memory ---------------------------------------------------------------------------- */
 
 void shared_memory_status(struct conn *c, const struct route_match *m, str body)
 {
@@ -169,8 +167,7 @@ void shared_memory_unregister(struct conn *c, const struct route_match *m, str b
     conn_answer(c, 200, "application/json", S("{}"));
 }
 
-/* --- Statistics ---------------------------------------------------------------------------------
- */
+/* --- Statistics ------------------------------------------------------------------------------- */
 
 static void write_duration(struct json_out *o, str key, uint64_t count, uint64_t us)
 {
@@ -234,8 +231,7 @@ void model_stats(struct conn *c, const struct route_match *m, str body)
     answer_object_end(c, &o, 200, "application/json");
 }
 
-/* --- The configuration that Triton would have, as far as it means something here -----------------
- */
+/* --- The configuration that Triton would have, as far as it means something here -------------- */
 
 static void write_specs(struct conn *c, struct json_out *o, const struct tensor_spec *specs,
                         uint32_t n, bool batched)

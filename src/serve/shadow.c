@@ -45,8 +45,7 @@ struct shadow {
     struct shadow_ring rings[];
 };
 
-/* --- The loop's side ----------------------------------------------------------------------------
- */
+/* --- The loop's side -------------------------------------------------------------------------- */
 
 static bool copy_texts(struct shadow_job *j, const struct tensor *t, size_t count, size_t *at)
 {
@@ -109,8 +108,7 @@ void shadow_offer(struct shadow *s, struct serve_loop *l, const struct exchange 
     loop_wake(s->loop);
 }
 
-/* --- The shadow thread --------------------------------------------------------------------------
- */
+/* --- The shadow thread ------------------------------------------------------------------------ */
 
 static void run_job(struct shadow *s, struct shadow_job *j)
 {

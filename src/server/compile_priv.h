@@ -28,8 +28,7 @@ struct compiler {
 NODISCARD int compile_alias_version(struct compiler *c, str alias, int64_t *ret_version,
                                     struct err *e);
 
-/* --- compile_fallback.c ------------------------------------------------------------------------
- */
+/* --- compile_fallback.c ----------------------------------------------------------------------- */
 
 /* Adds the versions of the chain that are not routed anyway. Where nothing is routed, because the
  * alias of the endpoint names no version, the first of them takes all the traffic. */

@@ -13,8 +13,7 @@
 #define STATE_ENV "WEIR_UP_STATE"
 #define TEXT_MAX ((size_t)16 << 10)
 
-/* --- From one program to the next --------------------------------------------------------------
- */
+/* --- From one program to the next ------------------------------------------------------------- */
 
 static void write_inherited(const struct up_inherited *i, struct buf *to)
 {
@@ -160,8 +159,7 @@ const char *up_program(struct arena *a)
     return n > 0 ? arena_dupz(a, (str){path, (size_t)n}) : "weir";
 }
 
-/* --- For others --------------------------------------------------------------------------------
- */
+/* --- For others ------------------------------------------------------------------------------- */
 
 static const char *run_path(struct arena *a, const char *state_dir, const char *name)
 {

@@ -28,8 +28,7 @@ NODISCARD int up_execute(const char *path, const struct up_inherited *i, struct 
 /* Where this program was started from, links kept: what lies there now may be a newer one. */
 const char *up_program(struct arena *a);
 
-/* --- For others --------------------------------------------------------------------------------
- */
+/* --- For others ------------------------------------------------------------------------------- */
 
 /* `<state_dir>/run/up.lock`: held, with its pid, by the supervisor. UNAVAILABLE when another one
  * runs here. */

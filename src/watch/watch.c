@@ -118,8 +118,7 @@ int watch_configure(struct watch *w, const struct json *project, struct err *e)
     return 0;
 }
 
-/* --- The list ----------------------------------------------------------------------------------
- */
+/* --- The list --------------------------------------------------------------------------------- */
 
 static struct monitor **find(struct watch *w, const struct monitor_config *cfg, str version)
 {

@@ -15,8 +15,7 @@
 #define TIMEOUT_DIGITS_MAX 8
 #define RATIO_MAX 200 /* of a compressed message */
 
-/* --- The head -----------------------------------------------------------------------------------
- */
+/* --- The head --------------------------------------------------------------------------------- */
 
 bool grpc_is_content_type(str value)
 {
@@ -120,8 +119,7 @@ enum code grpc_code_of_http(int status)
     }
 }
 
-/* --- The client's side --------------------------------------------------------------------------
- */
+/* --- The client's side ------------------------------------------------------------------------ */
 
 str grpc_timeout_write(int64_t timeout_ns, char text[GRPC_TIMEOUT_TEXT])
 {
@@ -172,8 +170,7 @@ void grpc_text_decode(str text, char *ret_text, size_t size)
     ret_text[n] = '\0';
 }
 
-/* --- Messages -----------------------------------------------------------------------------------
- */
+/* --- Messages --------------------------------------------------------------------------------- */
 
 enum grpc_step grpc_message_next(str body, size_t max_bytes, struct grpc_message *ret_message,
                                  size_t *ret_used, struct err *e)
@@ -260,8 +257,7 @@ int grpc_message_write(struct coder *coder, enum coding coding, str bytes, struc
     return end(to, began, coding != CODING_IDENTITY, e);
 }
 
-/* --- Status -------------------------------------------------------------------------------------
- */
+/* --- Status ----------------------------------------------------------------------------------- */
 
 void grpc_text_encode(struct buf *to, str text)
 {

@@ -15,8 +15,7 @@
 #define GRPC_PREFIX_BYTES 5
 #define GRPC_MESSAGE_BYTES_MAX INT32_MAX /* what other implementations can take */
 
-/* --- The head of a call -------------------------------------------------------------------------
- */
+/* --- The head of a call ----------------------------------------------------------------------- */
 
 struct grpc_call {
     str service; /* "inference.GRPCInferenceService"; borrowed from the request's path */
@@ -40,8 +39,7 @@ NODISCARD bool grpc_timeout_parse(str text, int64_t *ret_timeout_ns);
 /* The code for an answer that HTTP/2 itself refused with this status. */
 enum code grpc_code_of_http(int status);
 
-/* --- The client's side --------------------------------------------------------------------------
- */
+/* --- The client's side ------------------------------------------------------------------------ */
 
 #define GRPC_TIMEOUT_TEXT 40
 /* The value of grpc-timeout for ns > 0, rounded up to eight digits. */
@@ -51,8 +49,7 @@ enum code grpc_status_parse(str text);
 /* Decodes grpc-message into plain text, cut to what fits, control characters replaced. */
 void grpc_text_decode(str text, char *ret_text, size_t size);
 
-/* --- Messages -----------------------------------------------------------------------------------
- */
+/* --- Messages --------------------------------------------------------------------------------- */
 
 struct grpc_message {
     str bytes; /* borrowed from the body; still encoded when compressed */
@@ -84,8 +81,7 @@ NODISCARD int grpc_message_end(struct buf *to, size_t began, struct err *e);
 NODISCARD int grpc_message_write(struct coder *coder, enum coding coding, str bytes, struct buf *to,
                                  struct err *e);
 
-/* --- Status -------------------------------------------------------------------------------------
- */
+/* --- Status ----------------------------------------------------------------------------------- */
 
 #define GRPC_TRAILERS_MAX 2
 #define GRPC_TEXT_BYTES 1600 /* room for the longest message of struct err, encoded */

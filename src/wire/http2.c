@@ -145,8 +145,7 @@ void http2_stream_release(struct http2_stream *public)
         http2_stream_recycle(st);
 }
 
-/* --- Events -------------------------------------------------------------------------------------
- */
+/* --- Events ----------------------------------------------------------------------------------- */
 
 void http2_event_add(struct stream *st)
 {
@@ -234,8 +233,7 @@ void http2_stream_consume(struct http2_stream *public, size_t n)
         nghttp2_session_consume_stream(st->s->ng, public->id, n);
 }
 
-/* --- Sessions -----------------------------------------------------------------------------------
- */
+/* --- Sessions --------------------------------------------------------------------------------- */
 
 void http2_session_end(struct http2_session *s, const char *wrong, uint32_t error_code)
 {

@@ -40,8 +40,7 @@ static void check(struct http2_session *s, int rc)
         http2_session_end(s, nghttp2_strerror(rc), NGHTTP2_ENHANCE_YOUR_CALM);
 }
 
-/* --- Bodies -------------------------------------------------------------------------------------
- */
+/* --- Bodies ----------------------------------------------------------------------------------- */
 
 static int trailers_submit(struct stream *st)
 {
@@ -172,8 +171,7 @@ void http2_answer_drop(struct stream *st)
     buf_clear(&st->out);
 }
 
-/* --- What the owner calls -----------------------------------------------------------------------
- */
+/* --- What the owner calls --------------------------------------------------------------------- */
 
 struct head {
     nghttp2_nv nv[HTTP2_FIELDS_MAX + 2];

@@ -82,28 +82,24 @@ static inline struct stream *stream_of(struct http2_stream *st)
 /* Ends the session with GOAWAY; the first reason stays. */
 void http2_session_end(struct http2_session *s, const char *wrong, uint32_t error_code);
 
-/* --- http2_request.c: what comes ----------------------------------------------------------------
- */
+/* --- http2_request.c: what comes -------------------------------------------------------------- */
 
 void http2_request_callbacks(nghttp2_session_callbacks *cb);
 void http2_event_add(struct stream *st);
 
-/* --- http2_answer.c: what goes ------------------------------------------------------------------
- */
+/* --- http2_answer.c: what goes ---------------------------------------------------------------- */
 
 void http2_answer_callbacks(nghttp2_session_callbacks *cb);
 void http2_answer_drop(struct stream *st); /* the stream is closed: its bytes go nowhere */
 
-/* --- http2.c ------------------------------------------------------------------------------------
- */
+/* --- http2.c ---------------------------------------------------------------------------------- */
 
 /* A stream with empty buffers, open; NULL when there are too many. */
 struct stream *http2_stream_take(struct http2_session *s, int32_t id);
 void http2_stream_recycle(struct stream *st);
 void http2_body_drop(struct stream *st); /* lets go of the request's body bytes */
 
-/* --- Of both sides ----------------------------------------------------------------------------
- */
+/* --- Of both sides ---------------------------------------------------------------------------- */
 
 /* Limits that nghttp2 keeps by itself (http2.c). -1: no memory. */
 int http2_options_make(uint32_t acks, uint32_t continuations, nghttp2_option **ret_option);

@@ -36,8 +36,7 @@ static struct stream *stream_at(struct http2_session *s, int32_t id)
     return nghttp2_session_get_stream_user_data(s->ng, id);
 }
 
-/* --- Fields -------------------------------------------------------------------------------------
- */
+/* --- Fields ----------------------------------------------------------------------------------- */
 
 static int on_begin_headers(nghttp2_session *ng, const nghttp2_frame *frame, void *user)
 {
@@ -164,8 +163,7 @@ static int on_invalid_header(nghttp2_session *ng, const nghttp2_frame *frame, co
     return FAIL_STREAM;
 }
 
-/* --- Heads --------------------------------------------------------------------------------------
- */
+/* --- Heads ------------------------------------------------------------------------------------ */
 
 static enum http1_refusal target_check(const struct http1_limits *limits, struct http1_request *req)
 {
@@ -235,8 +233,7 @@ static void head_end(struct stream *st, bool ended)
     http2_event_add(st);
 }
 
-/* --- Bodies -------------------------------------------------------------------------------------
- */
+/* --- Bodies ----------------------------------------------------------------------------------- */
 
 static void window_grow(struct stream *st, size_t n)
 {
@@ -304,8 +301,7 @@ static int on_data(nghttp2_session *ng, uint8_t flags, int32_t id, const uint8_t
     return 0;
 }
 
-/* --- Frames -------------------------------------------------------------------------------------
- */
+/* --- Frames ----------------------------------------------------------------------------------- */
 
 /* Takes one from a budget; the last one ends the session. */
 static void spend(struct http2_session *s, uint32_t *budget, const char *wrong)

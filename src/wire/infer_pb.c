@@ -48,8 +48,7 @@ int infer_pb_model_read(str message, struct infer_pb_model *ret_model, struct er
     return 0;
 }
 
-/* --- Parameters ---------------------------------------------------------------------------------
- */
+/* --- Parameters ------------------------------------------------------------------------------- */
 
 static double real_of(uint64_t bits)
 {
@@ -157,8 +156,7 @@ static int parameters_read(struct arena *a, str message, uint32_t number, str *r
     return scan_flat_object(&s, TENSOR_JSON_PARAMETERS_MAX, ret_text) ? 0 : scan_error(&s, e);
 }
 
-/* --- Inputs and outputs -------------------------------------------------------------------------
- */
+/* --- Inputs and outputs ----------------------------------------------------------------------- */
 
 static void input_read(struct reader *rd, str message)
 {

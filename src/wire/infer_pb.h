@@ -13,8 +13,7 @@
 
 #include "wire/tensor_json.h"
 
-/* --- ModelInfer ----------------------------------------------------------------------------------
- */
+/* --- ModelInfer ------------------------------------------------------------------------------- */
 
 /* Fields 1 and 2 of ModelInferRequest, and of every message that names a model and a version. */
 struct infer_pb_model {
@@ -56,8 +55,7 @@ size_t infer_pb_stream_open(struct buf *to);
 void infer_pb_stream_close(struct buf *to, size_t opened);
 void infer_pb_stream_error_write(struct buf *to, str message);
 
-/* --- The other calls: requests -------------------------------------------------------------------
- */
+/* --- The other calls: requests ---------------------------------------------------------------- */
 
 /* RepositoryIndexRequest, RepositoryModelLoadRequest, RepositoryModelUnloadRequest. */
 struct infer_pb_repository {
@@ -73,8 +71,7 @@ NODISCARD int infer_pb_load_read(str message, struct infer_pb_repository *ret_lo
 /* grpc.health.v1.HealthCheckRequest. */
 NODISCARD int infer_pb_health_read(str message, str *ret_service, struct err *e);
 
-/* --- The other calls: answers --------------------------------------------------------------------
- */
+/* --- The other calls: answers ----------------------------------------------------------------- */
 
 /* ServerLiveResponse, ServerReadyResponse, ModelReadyResponse. */
 void infer_pb_flag_write(struct buf *to, bool yes);

@@ -16,8 +16,7 @@ static const uint8_t config_types[TENSOR_TYPE_COUNT] = {
     [TENSOR_BYTES] = 13, [TENSOR_BF16] = 14,
 };
 
-/* --- Requests -----------------------------------------------------------------------------------
- */
+/* --- Requests --------------------------------------------------------------------------------- */
 
 int infer_pb_index_read(str message, struct infer_pb_repository *ret_index, struct err *e)
 {
@@ -94,8 +93,7 @@ int infer_pb_health_read(str message, str *ret_service, struct err *e)
     return 0;
 }
 
-/* --- Answers ------------------------------------------------------------------------------------
- */
+/* --- Answers ---------------------------------------------------------------------------------- */
 
 void infer_pb_flag_write(struct buf *to, bool yes)
 {

@@ -11,8 +11,7 @@
 
 #define MESSAGE "the answer"
 
-/* --- Questions ----------------------------------------------------------------------------------
- */
+/* --- Questions -------------------------------------------------------------------------------- */
 
 static void input_write(struct buf *to, const struct tensor *t)
 {
@@ -53,8 +52,7 @@ int infer_pb_question_write(struct buf *to, str model, str version, const struct
     return 0;
 }
 
-/* --- Answers ------------------------------------------------------------------------------------
- */
+/* --- Answers ---------------------------------------------------------------------------------- */
 
 struct reader {
     struct tensor *outputs;
@@ -147,8 +145,7 @@ int infer_pb_answer_read(str message, struct tensor *outputs, uint32_t output_co
     return 0;
 }
 
-/* --- Metadata -----------------------------------------------------------------------------------
- */
+/* --- Metadata --------------------------------------------------------------------------------- */
 
 static NODISCARD int spec_read(struct json *list, str message, struct arena *a, struct err *e)
 {

@@ -19,8 +19,7 @@ const struct pb_contents PB_CONTENTS[TENSOR_TYPE_COUNT] = {
     [TENSOR_FP64] = {7, "fp64_contents"},     [TENSOR_BYTES] = {8, "bytes_contents"},
 };
 
-/* --- Name, datatype and shape -------------------------------------------------------------------
- */
+/* --- Name, datatype and shape ----------------------------------------------------------------- */
 
 static void dimension_add(struct tensor_claim *claim, uint64_t v)
 {
@@ -75,8 +74,7 @@ const char *infer_pb_tensor_read(str message, struct tensor_claim *ret_claim, st
     return r.wrong;
 }
 
-/* --- Typed contents -----------------------------------------------------------------------------
- */
+/* --- Typed contents --------------------------------------------------------------------------- */
 
 struct fill {
     const char *what; /* "input" or "output" */

@@ -32,8 +32,7 @@ void infer_pb_plan_init(struct infer_pb_plan *p, str model, str version,
     p->output_count = schema->output_count;
 }
 
-/* --- Parameters ---------------------------------------------------------------------------------
- */
+/* --- Parameters ------------------------------------------------------------------------------- */
 
 static void parameter_write(struct buf *to, str json)
 {
@@ -80,8 +79,7 @@ static void parameters_write(struct buf *to, uint32_t number, str json)
     }
 }
 
-/* --- Tensors ------------------------------------------------------------------------------------
- */
+/* --- Tensors ---------------------------------------------------------------------------------- */
 
 static size_t shape_bytes(const int64_t *shape, uint32_t rank)
 {
@@ -143,8 +141,7 @@ static void contents_write(struct buf *to, const struct tensor *t)
     pb_close(to, message);
 }
 
-/* --- Classes ------------------------------------------------------------------------------------
- */
+/* --- Classes ---------------------------------------------------------------------------------- */
 
 static bool is_classes(const struct infer_wanted *w, const struct tensor *t)
 {
@@ -196,8 +193,7 @@ static void classes_output_write(struct buf *to, const struct infer_wanted *w,
     pb_close(to, output);
 }
 
-/* --- The answer ---------------------------------------------------------------------------------
- */
+/* --- The answer ------------------------------------------------------------------------------- */
 
 static void output_write(struct buf *to, str head, const struct tensor *t, bool raw)
 {

@@ -119,8 +119,7 @@ void coder_free(struct coder *c)
     mem_free(c);
 }
 
-/* --- Decoding -----------------------------------------------------------------------------------
- */
+/* --- Decoding --------------------------------------------------------------------------------- */
 
 static int begin_in(struct coder *c, enum coding coding)
 {
@@ -223,8 +222,7 @@ int coder_decode(struct coder *c, enum coding coding, str in, const struct infla
     return rc;
 }
 
-/* --- Encoding -----------------------------------------------------------------------------------
- */
+/* --- Encoding --------------------------------------------------------------------------------- */
 
 static int begin_out(struct coder *c, enum coding coding)
 {

@@ -152,8 +152,7 @@ int pb_end(const struct pb *r, const char *what, struct err *e)
     return FAIL(e, INVALID_ARGUMENT, "%s is not a protobuf message: %s", what, r->wrong);
 }
 
-/* --- Writing ------------------------------------------------------------------------------------
- */
+/* --- Writing ---------------------------------------------------------------------------------- */
 
 static size_t encode(char to[VARINT_BYTES_MAX], uint64_t v)
 {

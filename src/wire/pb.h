@@ -58,8 +58,7 @@ NODISCARD static inline bool pb_varint(const char **p, const char *end, uint64_t
 /* INVALID_ARGUMENT "what: ..." when r->wrong, else 0. */
 NODISCARD int pb_end(const struct pb *r, const char *what, struct err *e);
 
-/* --- Writing; a buffer that is full tells so by its flag ----------------------------------------
- */
+/* --- Writing; a buffer that is full tells so by its flag -------------------------------------- */
 
 void pb_put_varint(struct buf *b, uint64_t v);
 void pb_put_tag(struct buf *b, uint32_t number, enum pb_wire wire);

@@ -256,8 +256,7 @@ int tensor_check_end(struct tensor_check *r, struct err *e)
     return 0;
 }
 
-/* --- Answers ------------------------------------------------------------------------------------
- */
+/* --- Answers ---------------------------------------------------------------------------------- */
 
 void tensor_check_outputs_begin(struct tensor *outputs, uint32_t count)
 {

@@ -100,8 +100,7 @@ static void test_what_no_model_says(void)
     }
 }
 
-/* --- Parts --------------------------------------------------------------------------------------
- */
+/* --- Parts ------------------------------------------------------------------------------------ */
 
 static NODISCARD int read_part(const char *more, struct plan_endpoint *ret, struct err *e)
 {

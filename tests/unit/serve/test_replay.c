@@ -112,8 +112,7 @@ static void test_without_memory(void)
     replay_window_unref(w);
 }
 
-/* --- Many threads -------------------------------------------------------------------------------
- */
+/* --- Many threads ----------------------------------------------------------------------------- */
 
 #define THREADS 4
 #define ROUNDS 20000

@@ -147,8 +147,7 @@ static bool has_field(const char *line)
     return str_find(buf_str(&c.fields), str_of(line)) >= 0;
 }
 
-/* --- What works ---------------------------------------------------------------------------------
- */
+/* --- What works ------------------------------------------------------------------------------- */
 
 static void test_get(void)
 {
@@ -423,8 +422,7 @@ static void test_steady_state_allocates_nothing(void)
     exchange(id);
 }
 
-/* --- Ends ---------------------------------------------------------------------------------------
- */
+/* --- Ends ------------------------------------------------------------------------------------- */
 
 static void test_reset_by_peer(void)
 {
@@ -520,8 +518,7 @@ static void test_goaway(void)
     CHECK(http2_is_done(c.s));
 }
 
-/* --- What is refused ----------------------------------------------------------------------------
- */
+/* --- What is refused -------------------------------------------------------------------------- */
 
 static void refused(const char *fields, enum http1_refusal want)
 {
@@ -743,8 +740,7 @@ static void test_lying_length(void)
     }
 }
 
-/* --- Attacks ------------------------------------------------------------------------------------
- */
+/* --- Attacks ---------------------------------------------------------------------------------- */
 
 #define CALM HTTP2_ENHANCE_YOUR_CALM
 

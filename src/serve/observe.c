@@ -157,7 +157,8 @@ static void put_tracked(struct note *n, const struct tracked *k)
     n->tenant_bytes = put(n->tenant, sizeof(n->tenant), k->tenant);
     n->caller_bytes = put(n->caller, sizeof(n->caller), k->caller);
     n->state_bytes = (uint16_t)MIN(k->state.n, sizeof(n->state));
-    memcpy(n->state, k->state.p, n->state_bytes);
+    if (n->state_bytes)
+        memcpy(n->state, k->state.p, n->state_bytes);
 }
 
 /* Everything but the text fields, which their lengths empty. */

@@ -110,8 +110,10 @@ static void list_add(struct replay_window *w, struct replay *r)
 /* Out of the table, onto a list of what is to be let go. */
 static void take_out(struct replay_window *w, struct replay *r, struct replay **out)
 {
-    struct replay **at = &w->places[r->hash & w->mask];
+    struct replay **at;
 
+    ASSERT(r); /* bytes or entries are counted only while one is there */
+    at = &w->places[r->hash & w->mask];
     while (*at != r)
         at = &(*at)->chain;
     *at = r->chain;

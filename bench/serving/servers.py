@@ -5,6 +5,7 @@ Open Inference Protocol request.
 
 To add one: a function (folder, port, model) -> Server, and its line in SERVERS.
 """
+import contextlib
 import json
 import os
 import shutil
@@ -27,6 +28,7 @@ sys.path.insert(0, str(ROOT / "tests/support"))
 import gateway  # noqa: E402
 
 DEPS = ROOT / ".deps"
+KEPT = 7  # of src/server/link.def
 CELL_COUNT = 12  # ten cells, missing values and others
 FEATURES = 30
 FOLDER = ROOT / "build/bench/serving"  # where make_inputs writes
@@ -131,7 +133,7 @@ def weir(folder, port, model="gbm", options=(), platform="onnxruntime_onnx"):
                              body_bytes_max=64 << 20))
     return Server([binary, "gateway", "--project", str(project), "--listen", f"127.0.0.1:{port}",
                    "--loops", "1", "--log-level", "warn", *options],
-                  control=gateway.Control(gw.state) if profile and not options else None)
+                  control=Control(gw.state) if profile and not options else None)
 
 
 def weir_trees(folder, port, model="gbm"):
@@ -252,8 +254,9 @@ class DigestReader:
         self.rows = self.values = 0
         for _ in range(2):
             self.skip(self.number())
-        for _ in range(11):  # two times, eight counters, bits
-            self.number()
+        self.number(), self.number()  # its times
+        self.sequence, *_, self.run = (self.signed() for _ in range(9))
+        self.number()  # bits
         for _ in range(self.number()):
             self.series()
 
@@ -269,6 +272,10 @@ class DigestReader:
             shift += 7
             if byte < 128:
                 return value
+
+    def signed(self):
+        value = self.number()
+        return value >> 1 ^ -(value & 1)
 
     def counts(self):
         return sum((self.number(), self.number())[1] for _ in range(self.number()))
@@ -287,6 +294,24 @@ class DigestReader:
         for _ in range(columns if parts & 2 else 0):
             self.skip(16 if self.number() else 0)
             self.values += self.counts()
+
+
+class Control(gateway.Control):
+    """Hears the digests, and says that they are kept, so that the gateway need not hold them."""
+
+    def read(self, peer):
+        stream = peer.makefile("rb")
+        while head := stream.read(5):
+            length, kind = struct.unpack("<IB", head)
+            payload = stream.read(length - 1)
+            with self.news:
+                (self.digests if kind == gateway.LINK["digest"] else self.frames).append((kind, payload))
+                self.news.notify_all()
+            if kind == gateway.LINK["digest"]:
+                digest = DigestReader(payload)
+                kept = struct.pack("<QQ", digest.run & 2**64 - 1, digest.sequence)
+                with contextlib.suppress(OSError):  # it has just ended
+                    peer.sendall(struct.pack("<IB", len(kept) + 1, KEPT) + kept)
 
 
 class Running:

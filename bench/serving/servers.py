@@ -28,7 +28,6 @@ sys.path.insert(0, str(ROOT / "tests/support"))
 import gateway  # noqa: E402
 
 DEPS = ROOT / ".deps"
-KEPT = 7  # of src/server/link.def
 CELL_COUNT = 12  # ten cells, missing values and others
 FEATURES = 30
 FOLDER = ROOT / "build/bench/serving"  # where make_inputs writes
@@ -255,7 +254,7 @@ class DigestReader:
         for _ in range(2):
             self.skip(self.number())
         self.number(), self.number()  # its times
-        self.sequence, *_, self.run = (self.signed() for _ in range(9))
+        self.sequence, *_, self.run = (self.number() for _ in range(9))
         self.number()  # bits
         for _ in range(self.number()):
             self.series()
@@ -272,10 +271,6 @@ class DigestReader:
             shift += 7
             if byte < 128:
                 return value
-
-    def signed(self):
-        value = self.number()
-        return value >> 1 ^ -(value & 1)
 
     def counts(self):
         return sum((self.number(), self.number())[1] for _ in range(self.number()))
@@ -299,19 +294,10 @@ class DigestReader:
 class Control(gateway.Control):
     """Hears the digests, and says that they are kept, so that the gateway need not hold them."""
 
-    def read(self, peer):
-        stream = peer.makefile("rb")
-        while head := stream.read(5):
-            length, kind = struct.unpack("<IB", head)
-            payload = stream.read(length - 1)
-            with self.news:
-                (self.digests if kind == gateway.LINK["digest"] else self.frames).append((kind, payload))
-                self.news.notify_all()
-            if kind == gateway.LINK["digest"]:
-                digest = DigestReader(payload)
-                kept = struct.pack("<QQ", digest.run & 2**64 - 1, digest.sequence)
-                with contextlib.suppress(OSError):  # it has just ended
-                    peer.sendall(struct.pack("<IB", len(kept) + 1, KEPT) + kept)
+    def heard(self, digest):
+        read = DigestReader(digest)
+        with contextlib.suppress(OSError):  # it has just ended
+            self.send("kept", struct.pack("<QQ", read.run, read.sequence))
 
 
 class Running:
